@@ -1,0 +1,1 @@
+"""Text in: vocabularies, sources, prepared corpora and the streams that training reads."""

@@ -1,0 +1,52 @@
+"""What can go wrong through no fault of the program: each error is one line and an exit code.
+
+The line says where, what is wrong and what to do next. Everything else that is raised is a bug (exit code 1).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CharRNNError(Exception):
+    """Base of all errors a user can cause; ``exit_code`` is what the command line returns."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(CharRNNError):
+    """An option or a combination of options that cannot be meant."""
+
+    exit_code = 2
+
+
+class TextError(CharRNNError):
+    """A source, a text or a prepared corpus that cannot be used."""
+
+    exit_code = 3
+
+
+class CheckpointError(CharRNNError):
+    """A checkpoint or run that is missing, damaged or does not fit."""
+
+    exit_code = 4
+
+
+class DivergedError(CharRNNError):
+    """Training left the finite numbers and could not be brought back."""
+
+    exit_code = 5
+
+
+class ResourceError(CharRNNError):
+    """Out of disk, memory or device."""
+
+    exit_code = 6
+
+
+class Stopped(CharRNNError):
+    """Stopped by SIGTERM (75) or Ctrl-C (130) after saving; the code is the instance's."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
