@@ -1,0 +1,3 @@
+"""charrnn: character-level language models with recurrent networks."""
+
+__version__ = "0.1.0"

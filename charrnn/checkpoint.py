@@ -1,0 +1,235 @@
+"""The one-file checkpoint: tensors and one JSON document, checked, written whole or not at all, no pickle.
+
+A checkpoint is a safetensors file. Its metadata has one key, ``charrnn``, with a JSON document: format version,
+configuration, vocabulary, corpus, training record, and the SHA-256 of everything else. Weights carry PyTorch's names;
+the training state in ``last.safetensors`` is tensors named ``state.*`` and numbers in the document.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.cells import CELLS
+from charrnn.config import Config, ModelConfig
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.errors import CheckpointError
+from charrnn.files import atomic_write
+
+FORMAT = 1
+BEST, LAST = "best.safetensors", "last.safetensors"
+_KEY = "charrnn"
+_MAX_HEADER = 64 << 20
+_STATE = "state."
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that can be run anywhere, and where it came from.
+
+    ``weights`` are float32 arrays under PyTorch's names; ``record`` is what training says of itself (steps, epochs,
+    seconds, validation, versions); ``corpus`` names the text (name, path, fingerprint, splits, sources). ``state`` and
+    ``progress`` (tensors and numbers) are all that training needs to go on; empty in a checkpoint only for use.
+    """
+
+    config: Config
+    vocabulary: Vocabulary
+    weights: Arrays
+    corpus: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+    state: Arrays = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained values."""
+        return sum(array.size for array in self.weights.values())
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint to ``path``, atomically and durably.
+
+        Raises:
+            ResourceError: no space left.
+        """
+        from safetensors.numpy import save
+
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "config": self.config.to_mapping(),
+            "vocabulary": self.vocabulary.to_json(),
+            "corpus": self.corpus,
+            "record": self.record,
+            "progress": self.progress,
+        }
+        tensors = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
+        tensors |= {_STATE + name: np.ascontiguousarray(array) for name, array in self.state.items()}
+        document["sha256"] = _digest(document, tensors)
+        blob = save(tensors, metadata={_KEY: json.dumps(document, allow_nan=False)})
+        with atomic_write(path) as stream:
+            stream.write(blob)
+
+    @classmethod
+    def load(cls, path: Path, *, with_state: bool = False) -> Checkpoint:
+        """Read and verify a checkpoint file; ``with_state`` for the training state too.
+
+        Raises:
+            CheckpointError: missing, not a checkpoint, damaged, or of another version.
+        """
+        document, tensors = _read(path)
+        try:
+            config = Config.from_mapping(document["config"], str(path), CheckpointError)
+            vocabulary = Vocabulary.from_json(document["vocabulary"])
+            weights = {k: v for k, v in tensors.items() if not k.startswith(_STATE)}
+            _check_weights(path, config.model, vocabulary, weights)
+            state = {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}
+            return cls(
+                config,
+                vocabulary,
+                weights,
+                dict(document["corpus"]),
+                dict(document["record"]),
+                state if with_state else {},
+                dict(document["progress"]) if with_state else {},
+                path,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})"
+            ) from error
+
+
+def _digest(document: Mapping[str, Any], tensors: Arrays) -> str:
+    """SHA-256 of the document without its digest, and of the tensors by name, type, shape and bytes."""
+    plain = {key: value for key, value in document.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON document of a checkpoint, without reading (or verifying) its tensors.
+
+    Raises:
+        CheckpointError: missing, not a charrnn checkpoint, or of another version.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            if not 2 <= size <= min(_MAX_HEADER, path.stat().st_size):
+                raise CheckpointError(f"{path}: not a charrnn checkpoint (no safetensors header); nothing was loaded")
+            header = json.loads(stream.read(size))
+        document = json.loads(header["__metadata__"][_KEY])
+        version = document["format"]
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint; charrnn train CORPUS makes one") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a charrnn checkpoint, or damaged; nothing was loaded") from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {version!r}, this charrnn reads format {FORMAT}; use the version that wrote it"
+        )
+    return dict(document)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    document = read_document(path)
+    try:
+        tensors = load(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); use another checkpoint of the run") from error
+    if document.get("sha256") != _digest(document, tensors):
+        raise CheckpointError(f"{path}: damaged (its SHA-256 does not match); use another checkpoint of the run")
+    return document, tensors
+
+
+def weight_shapes(config: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a model with this many symbols V.
+
+    ``layers.K.*`` are PyTorch's names and shapes for one layer of the cell; layer K reads ``widths[K]`` values, which
+    grow with dense connections. ``head.projection`` is there only where tied weights need another width.
+    """
+    H, E = config.hidden_size, config.embedding_size
+    G = CELLS[config.cell].num_gates
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (symbols, E)}
+    width = E
+    for layer in range(config.num_layers):
+        shapes |= {
+            f"layers.{layer}.weight_ih_l0": (G * H, width),
+            f"layers.{layer}.weight_hh_l0": (G * H, H),
+            f"layers.{layer}.bias_ih_l0": (G * H,),
+            f"layers.{layer}.bias_hh_l0": (G * H,),
+        }
+        if config.layer_norm:
+            shapes |= {f"norms.{layer}.weight": (H,), f"norms.{layer}.bias": (H,)}
+        width = width + H if config.connections == "dense" else H
+    if not config.tie_weights:
+        shapes["head.weight"] = (symbols, width)
+    elif width != E:
+        shapes["projection.weight"] = (E, width)
+    shapes["head.bias"] = (symbols,)
+    return shapes
+
+
+def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weights: Arrays) -> None:
+    missing = [name for name in ModelConfig.names() if getattr(config, name) is None]
+    if missing:
+        raise CheckpointError(f"{path}: its configuration lacks {missing[0]}")
+    expected = weight_shapes(config, len(vocabulary))
+    for name in sorted(expected.keys() ^ weights.keys()):
+        state = "is missing" if name in expected else "does not belong to the model"
+        raise CheckpointError(f"{path}: tensor {name} {state}")
+    for name, shape in expected.items():
+        array = weights[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise CheckpointError(
+                f"{path}: {name}: expected float32 {shape} from the config, found {array.dtype} {array.shape} in the file"
+            )
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+
+
+def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST) -> Path:
+    """The checkpoint file a user means: a file, a run's folder, a run's name, or (``None``) the run trained last.
+
+    Raises:
+        CheckpointError: there is none; the line says where was looked and how to make one.
+    """
+    if given is None:
+        runs = [run / file for run in root.iterdir() if (run / file).is_file()] if root.is_dir() else []
+        if not runs:
+            raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
+        return max(runs, key=lambda path: path.stat().st_mtime_ns)
+    for path in (Path(given), root / given):
+        if path.is_dir() and (path / file).is_file():
+            return path / file
+        if path.is_file():
+            return path
+        if path.is_dir() and path.parent != Path(given).parent:
+            raise CheckpointError(f"{path}: the run has no {file} yet")
+    known = sorted(run.name for run in root.iterdir() if (run / file).is_file()) if root.is_dir() else []
+    hint = f"runs here: {', '.join(known[:8])}" if known else "start with: charrnn train python-stdlib"
+    raise CheckpointError(f"{given}: no checkpoint, run folder or run of that name; {hint}")
+
+
+def without_state(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as it is kept for use."""
+    return dataclasses.replace(checkpoint, state={}, progress={})

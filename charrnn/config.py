@@ -1,0 +1,289 @@
+"""Every setting once: its name, default, unit and range.
+
+The command line makes its options from these fields, ``config.toml`` has their names as keys, and a checkpoint
+stores their values. A field whose value is ``None`` is chosen by the preset (see :mod:`charrnn.presets`): the
+types below are those of a settled configuration, which is what all code but the presets and the command line sees.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from charrnn.errors import CharRNNError, UsageError
+
+CELL_NAMES = ("lstm", "gru", "rnn")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a field accepts; ``kind`` is ``int``, ``float``, ``str``, ``bool``, ``duration`` or ``interval``."""
+
+    kind: str
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def check(self, name: str, value: Any) -> Any:
+        """``value`` in this setting's type, from a flag, a TOML value or Python.
+
+        Raises:
+            UsageError: wrong type or out of range; says which values are taken.
+        """
+        if value is None:
+            return None
+        option = "--" + name.replace("_", "-")
+        if self.kind == "duration":
+            value = parse_duration(option, value)
+        elif self.kind == "interval":
+            value = parse_interval(option, value)
+        elif self.kind == "float" and type(value) is int:
+            value = float(value)
+        expected = {"int": int, "float": float, "bool": bool, "str": str}.get(self.kind)
+        if expected is not None and type(value) is not expected:
+            raise UsageError(f"{option}: expected {_article(self.kind)}, got {value!r}")
+        if self.choices and value not in self.choices:
+            raise UsageError(f"{option}: expected one of {', '.join(self.choices)}, got {value!r}")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            low = -float("inf") if self.minimum is None else self.minimum
+            high = float("inf") if self.maximum is None else self.maximum
+            if not low <= value <= high:
+                asked = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
+                raise UsageError(f"{option}: expected {asked}, got {value:g}")
+        return value
+
+
+def _article(kind: str) -> str:
+    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}[kind]
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(option: str, value: Any) -> float:
+    """Seconds of ``90s``, ``2m``, ``1.5h``, ``1d`` or a number of seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.fullmatch(str(value).strip().lower())
+    if match is None:
+        raise UsageError(f"{option}: expected a time such as 90s, 2m or 1h, got {value!r}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_interval(option: str, value: Any) -> str:
+    """A number of steps (``500``) or a time (``90s``, ``2m``), as normalised text."""
+    text = str(value).strip().lower()
+    if text.isdigit() and int(text) > 0:
+        return str(int(text))
+    match = _DURATION.fullmatch(text)
+    if match is None or match[2] is None or float(match[1]) == 0:
+        raise UsageError(f"{option}: expected steps such as 500, or a time such as 90s or 2m, got {value!r}")
+    return text
+
+
+def due(interval: str, steps: int, seconds: float) -> bool:
+    """Whether ``steps`` or ``seconds`` since the last time fill the interval."""
+    if interval.isdigit():
+        return steps >= int(interval)
+    return seconds >= parse_duration("interval", interval)
+
+
+def setting(
+    default: Any,
+    kind: str,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that carries its :class:`Setting`."""
+    return field(default=default, metadata={"setting": Setting(kind, help, minimum, maximum, choices)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of the setting groups: checked on creation, convertible to and from plain mappings."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            spec: Setting = item.metadata["setting"]
+            object.__setattr__(self, item.name, spec.check(item.name, getattr(self, item.name)))
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The settings' names, in order."""
+        return tuple(item.name for item in dataclasses.fields(cls))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str, error: type[CharRNNError] = UsageError) -> Self:
+        """Settings from a mapping that may come from a file.
+
+        Raises:
+            error: an unknown name or a bad value; the line begins with ``where``.
+        """
+        unknown = sorted(set(values) - set(cls.names()))
+        if unknown:
+            raise error(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(cls.names())}")
+        try:
+            return cls(**values)
+        except UsageError as problem:
+            raise error(f"{where}: {problem}") from None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The settings that have a value."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    def over(self, base: Self) -> Self:
+        """These settings where they have a value, ``base``'s elsewhere."""
+        return dataclasses.replace(base, **self.to_mapping())
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
+    """The architecture; with the vocabulary it fixes every tensor's shape."""
+
+    cell: str = setting(None, "str", "Recurrent cell.", choices=CELL_NAMES)
+    num_layers: int = setting(None, "int", "Recurrent layers L.", minimum=1, maximum=64)
+    hidden_size: int = setting(None, "int", "Units per layer H.", minimum=1, maximum=16384)
+    embedding_size: int = setting(None, "int", "Size of a character's vector E.", minimum=1, maximum=16384)
+    connections: str = setting(
+        None, "str", "Between layers: plain stack, residual sums, or dense concatenation.",
+        choices=("plain", "residual", "dense"),
+    )  # fmt: skip
+    layer_norm: bool = setting(None, "bool", "Normalise each layer's output.")
+    tie_weights: bool = setting(None, "bool", "Use the character vectors as output weights too.")
+    forget_bias: float = setting(None, "float", "Initial bias of the LSTM's forget gate.", minimum=-10, maximum=10)
+    input_dropout: float = setting(
+        None, "float", "Share of the character vector dropped, locked over time.", minimum=0, maximum=0.95
+    )
+    dropout: float = setting(
+        None, "float", "Share of units dropped between layers, locked over time.", minimum=0, maximum=0.95
+    )
+    output_dropout: float = setting(
+        None, "float", "Share of units dropped before the output, locked over time.", minimum=0, maximum=0.95
+    )
+    weight_dropout: float = setting(
+        None, "float", "Share of recurrent weights dropped (DropConnect).", minimum=0, maximum=0.95
+    )
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """How a model is trained. One of epochs, steps and time limit says how long."""
+
+    sequence_length: int = setting(
+        None, "int", "Window of truncated back-propagation T, characters.", minimum=1, maximum=65536
+    )
+    batch_size: int = setting(None, "int", "Parallel streams B.", minimum=1, maximum=65536)
+    epochs: float = setting(None, "float", "Length in passes over the training text.", minimum=0.001, maximum=1e6)
+    steps: int = setting(None, "int", "Length in optimiser steps.", minimum=1, maximum=10**12)
+    time_limit: float = setting(
+        None, "duration", "Length in time: 90s, 2m, 1h; the schedule anneals to it.", minimum=1, maximum=1e9
+    )
+    learning_rate: float = setting(None, "float", "Highest learning rate of AdamW.", minimum=0, maximum=1e9)
+    schedule: str = setting(None, "str", "Learning rate after the warm-up.", choices=("cosine", "linear", "constant"))
+    warmup: float = setting(None, "float", "Share of training over which it rises.", minimum=0, maximum=1)
+    final_learning_rate: float = setting(
+        None, "float", "Where it ends, as a share of its highest.", minimum=0, maximum=1
+    )
+    weight_decay: float = setting(None, "float", "AdamW's weight decay, on matrices only.", minimum=0, maximum=10)
+    beta2: float = setting(None, "float", "AdamW's decay of squared gradients.", minimum=0, maximum=0.99999)
+    clip: float = setting(None, "float", "Largest global gradient norm; 0 does not clip.", minimum=0, maximum=1e9)
+    averaging: float = setting(
+        None,
+        "float",
+        "Share of the steps so far that averaged weights cover; 0 = none.",
+        minimum=0,
+        maximum=1,
+    )
+    scheduled_sampling: float = setting(
+        None, "float", "Share of inputs drawn from the model at the end of training.", minimum=0, maximum=1
+    )
+    validate_every: str = setting(None, "interval", "Steps, or a time; the default is each 5 % of the run.")
+    save_every: str = setting(None, "interval", "Steps, or a time such as 90s, between saves.")
+    patience: int = setting(
+        None,
+        "int",
+        "Stop after this many validations without a new best; 0 = never.",
+        minimum=0,
+        maximum=10**6,
+    )
+    seed: int = setting(None, "int", "Seed of initial weights, dropout and draws.", minimum=0, maximum=2**63 - 1)
+    device: str = setting(None, "str", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = setting(None, "str", "Number format of the products.", choices=("auto", "fp32", "bf16", "fp16"))
+
+    LENGTHS: ClassVar[tuple[str, ...]] = ("epochs", "steps", "time_limit")
+
+    def lengths(self) -> list[str]:
+        """Which of epochs, steps and time limit are given."""
+        return [name for name in self.LENGTHS if getattr(self, name) is not None]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: architecture and training."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str, error: type[CharRNNError] = UsageError) -> Config:
+        """From ``{"model": {...}, "training": {...}}``."""
+        extra = sorted(set(values) - {"model", "training", "corpus"})
+        if extra or not all(isinstance(values.get(part, {}), Mapping) for part in ("model", "training")):
+            raise error(
+                f"{where}: expected the tables [model] and [training]" + (f", found {extra[0]!r}" if extra else "")
+            )
+        return cls(
+            ModelConfig.from_mapping(values.get("model", {}), f"{where}: [model]", error),
+            TrainingConfig.from_mapping(values.get("training", {}), f"{where}: [training]", error),
+        )
+
+    def to_mapping(self) -> dict[str, dict[str, Any]]:
+        """As stored in a checkpoint and in ``config.toml``."""
+        return {"model": self.model.to_mapping(), "training": self.training.to_mapping()}
+
+    def over(self, base: Config) -> Config:
+        """These settings where they have a value, ``base``'s elsewhere; a given length replaces the base's."""
+        training = base.training
+        if self.training.lengths():
+            training = dataclasses.replace(training, **dict.fromkeys(TrainingConfig.LENGTHS))
+        return Config(self.model.over(base.model), self.training.over(training))
+
+    def to_toml(self, comment: str = "") -> str:
+        """The text of a ``config.toml`` that gives these settings again."""
+        lines = [f"# {line}" for line in comment.splitlines()]
+        for table, values in self.to_mapping().items():
+            lines += ["", f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in values.items())]
+        return "\n".join(lines).lstrip("\n") + "\n"
+
+    @classmethod
+    def read_toml(cls, path: Path) -> Config:
+        """Read a ``config.toml``.
+
+        Raises:
+            UsageError: missing, not TOML, unknown names or bad values.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: not a TOML file ({error})") from error
+        return cls.from_mapping(values, str(path))
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)

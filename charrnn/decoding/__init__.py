@@ -1,0 +1,1 @@
+"""Text out: engines, filters, choosers, beam search, and the generator that joins them."""

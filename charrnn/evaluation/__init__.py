@@ -1,0 +1,1 @@
+"""Measuring: the surprisal of a text, and figures folded over it."""

@@ -1,0 +1,146 @@
+"""The character-level recurrent network: embedding → recurrent layers → logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charrnn.cells import CELLS, connect
+from charrnn.checkpoint import weight_shapes
+from charrnn.config import ModelConfig
+
+#: Per part of the cell's state one tensor (L, B, H): ``(h,)`` or ``(h, c)``.
+State = tuple[Tensor, ...]
+
+
+class CharRNN(nn.Module):
+    """Logits of the next character, given the characters so far.
+
+    Each recurrent layer is one call of PyTorch's fused kernel (oneDNN on a CPU, cuDNN on a GPU); what happens between
+    the layers is plain tensor code. The state is passed in and returned, never kept.
+
+    Args:
+        config: the architecture, settled.
+        symbols: V, size of the vocabulary with ``unknown``.
+        generator: source of the initial weights, on the CPU.
+    """
+
+    def __init__(self, config: ModelConfig, symbols: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.symbols = symbols
+        shapes = weight_shapes(config, symbols)
+        layer = getattr(nn, CELLS[config.cell].layer)
+        H = config.hidden_size
+        self.embedding = nn.Embedding(*shapes["embedding.weight"])
+        self.layers = nn.ModuleList(layer(shapes[f"layers.{k}.weight_ih_l0"][1], H) for k in range(config.num_layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(H) for _ in range(config.num_layers if config.layer_norm else 0))
+        self.projection: nn.Linear | None = None
+        if "projection.weight" in shapes:
+            self.projection = nn.Linear(*reversed(shapes["projection.weight"]), bias=False)
+        width = shapes["head.weight"][1] if "head.weight" in shapes else config.embedding_size
+        self.head = nn.Linear(width, symbols)
+        if config.tie_weights:
+            self.head.weight = self.embedding.weight
+        self.initialise(generator)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draw initial weights: orthogonal recurrent matrices (Saxe et al. 2014), small uniform ones elsewhere, the
+        forget gate's bias as configured (Jozefowicz et al. 2015), output weights that start near the uniform model."""
+        H = self.config.hidden_size
+        for name, parameter in self.named_parameters():
+            if name.startswith("norms"):
+                continue
+            if parameter.dim() == 1:
+                parameter.zero_()
+            elif "weight_hh" in name:
+                for gate in parameter.split(H):
+                    nn.init.orthogonal_(gate, generator=generator)
+            elif "weight_ih" in name:
+                bound = math.sqrt(3 / parameter.shape[1])
+                parameter.uniform_(-bound, bound, generator=generator)
+            elif name == "embedding.weight" and not self.config.tie_weights:
+                parameter.normal_(0, 1, generator=generator)
+            else:
+                bound = 1 / math.sqrt(parameter.shape[1])
+                parameter.uniform_(-bound, bound, generator=generator)
+        if self.config.cell == "lstm":
+            for layer in self.layers:
+                layer.bias_ih_l0[H : 2 * H] = self.config.forget_bias
+
+    def initial_state(self, batch_size: int) -> State:
+        """The empty state: zeros, one (L, B, H) per part."""
+        weight = self.embedding.weight
+        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
+        return tuple(weight.new_zeros(shape) for _ in CELLS[self.config.cell].state)
+
+    def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
+        """Run a window.
+
+        Args:
+            ids: (T, B) characters.
+            state: per part (L, B, H), as left by the window before.
+            generator: source of the dropout masks while training, on the model's device.
+
+        Returns:
+            logits (T, B, V) in the precision of the computation, and the state after the window.
+        """
+        config = self.config
+        last = config.num_layers - 1
+        x = self.embedding(ids)  # (T, B, E)
+        x = self._drop(x, config.input_dropout, generator)
+        after: list[State] = []
+        for k, layer in enumerate(self.layers):
+            y, state_k = self._run(layer, x, tuple(part[k : k + 1] for part in state), generator)  # (T, B, H)
+            after.append(state_k)
+            if config.layer_norm:
+                y = self.norms[k](y)
+            x = connect(torch, config.connections, x, y)  # (T, B, H), or wider if dense
+            x = self._drop(x, config.output_dropout if k == last else config.dropout, generator)
+        if self.projection is not None:
+            x = self.projection(x)  # (T, B, E)
+        logits = self.head(x)  # (T, B, V)
+        return logits, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
+
+    def _run(
+        self, layer: nn.Module, x: Tensor, state: State, generator: torch.Generator | None
+    ) -> tuple[Tensor, State]:
+        """One fused layer; with DropConnect (Merity et al. 2018) one mask of W_hh holds for the whole window."""
+        packed = state if len(state) > 1 else state[0]
+        if self.training and self.config.weight_dropout > 0:
+            weight = layer.weight_hh_l0
+            keep = _mask(weight, weight.shape, self.config.weight_dropout, generator)
+            y, after = torch.func.functional_call(layer, {"weight_hh_l0": weight * keep}, (x, packed))
+        else:
+            y, after = layer(x, packed)
+        return y, after if isinstance(after, tuple) else (after,)
+
+    def _drop(self, x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+        """Dropout with one mask for all steps of the window (Gal & Ghahramani 2016)."""
+        if not self.training or rate == 0:
+            return x
+        return x * _mask(x, x.shape[1:], rate, generator)
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The parameters under the names of a checkpoint, float32; on a CPU they share the model's memory."""
+        names = weight_shapes(self.config, self.symbols)
+        tensors = self.state_dict()
+        return {name: tensors[name].detach().to("cpu", torch.float32).numpy() for name in names}
+
+    def load_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take the parameters from a checkpoint's arrays."""
+        with torch.no_grad():
+            parameters = dict(self.named_parameters())
+            for name, array in weights.items():
+                parameters[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def _mask(like: Tensor, shape: torch.Size, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Zeros at ``rate``, the rest scaled so that the mean stays, of the given shape."""
+    return like.new_empty(shape).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
