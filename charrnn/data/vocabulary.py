@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -45,7 +46,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         limit = 0x110000 if self.unit == "char" else 0x100
         codes = self.codes
-        if any(b <= a for a, b in zip(codes, codes[1:], strict=False)) or any(not 0 <= c < limit for c in codes):
+        if any(b <= a for a, b in pairwise(codes)) or any(not 0 <= c < limit for c in codes):
             raise ValueError("vocabulary codes must be distinct, ascending and within their unit's range")
 
     def __len__(self) -> int:

@@ -1,0 +1,144 @@
+"""Texts that are always to be had by name: one built from this machine's Python, one downloaded once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sysconfig
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from charrnn.data.reading import Progress, Source
+from charrnn.errors import ResourceError, TextError
+
+#: Seconds without a byte after which a server counts as gone.
+TIMEOUT = 30
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A text at a public address; nothing but these very bytes is ever used."""
+
+    address: str
+    sha256: str
+    size: int  # bytes
+
+
+REMOTE: dict[str, Remote] = {
+    "shakespeare": Remote(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        1_115_394,
+    ),
+}
+STDLIB = "python-stdlib"
+
+# What lies in the library's folder and is not the library: tests, and what others installed there.
+_LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+
+
+def registered(
+    name: str, folder: Path, progress: Progress | None = None, remote: Mapping[str, Remote] = REMOTE
+) -> Sequence[Source] | None:
+    """The sources of a registered corpus, downloaded to ``folder`` if need be; None where none has that name.
+
+    ``shakespeare.txt`` is ``shakespeare`` too: it is asked for only where no file of that name exists.
+
+    Raises:
+        TextError: it cannot be downloaded, or the library's sources are not installed.
+        ResourceError: no room for it.
+    """
+    if name == STDLIB:
+        return stdlib_sources()
+    title = name.removesuffix(".txt")
+    if title in remote:
+        return [Source(name, download(title, remote[title], folder, progress))]
+    return None
+
+
+def stdlib_sources(library: Path | None = None) -> list[Source]:
+    """The running interpreter's own library: its ``*.py`` in the order of their paths, without its tests.
+
+    Left out are also the record of how this Python was compiled (``_sysconfigdata*``), which is no program, and
+    files whose coding line is wrong.
+    """
+    library = library or Path(sysconfig.get_path("stdlib"))
+    sources = []
+    for parent, folders, files in os.walk(library):
+        folders[:] = [f for f in folders if f not in _LEFT_OUT and not f.startswith(".")]
+        for file in files:
+            path = Path(parent, file)
+            if path.suffix == ".py" and not file.startswith("_sysconfigdata") and path.is_file():
+                with contextlib.suppress(SyntaxError), path.open("rb") as stream:
+                    encoding, lines = tokenize.detect_encoding(stream.readline)
+                    if lines:
+                        known = None if encoding.startswith("utf-8") else encoding
+                        sources.append(Source(str(path), path.absolute(), known))
+    if not sources:
+        raise TextError(f"{STDLIB}: no library sources in {library}; name a text file of your own")
+    return sorted(sources, key=lambda source: source.path.relative_to(library.absolute()).as_posix())
+
+
+def download(name: str, remote: Remote, folder: Path, progress: Progress | None = None) -> Path:
+    """The file of a remote text below ``folder``, fetched if it is not there or not whole.
+
+    It is written beside its place, checked against its SHA-256, and only then given its name.
+
+    Raises:
+        TextError: no network, the server's refusal, a cut connection, or other bytes than expected.
+        ResourceError: no room for it.
+    """
+    import pooch  # only when it is needed: it takes a while to load
+    import requests  # type: ignore[import-untyped]
+
+    path = folder / f"{name}.txt"
+    host = urlsplit(remote.address).netloc
+    instead = f"try again later, or use {STDLIB}, which needs no network"
+    pooch.get_logger().setLevel(logging.ERROR)
+    try:
+        pooch.retrieve(
+            remote.address,
+            known_hash=f"sha256:{remote.sha256}",
+            fname=path.name,
+            path=folder,
+            downloader=pooch.HTTPDownloader(progressbar=_Meter(progress, remote.size), timeout=TIMEOUT),
+        )
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise TextError(f"{name}: {host} answered {status} instead of the text; {instead}") from error
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise TextError(f"{name}: the connection to {host} was cut; {instead}") from error
+    except requests.RequestException as error:
+        raise TextError(f"{name}: cannot be downloaded from {host}: no network or no answer; {instead}") from error
+    except ValueError as error:  # the hash
+        raise TextError(
+            f"{name}: what {host} sent is not the text expected (its SHA-256 differs) and was not kept; {instead}"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"{folder}: no room for {name} ({remote.size} bytes); free some") from error
+        raise TextError(f"{folder}: {name} cannot be kept there ({error.strerror or error}); {instead}") from error
+    return path
+
+
+class _Meter:
+    """Progress in the form in which pooch reports it: a tqdm-like object whose ``total`` it sets."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def update(self, count: int) -> None:
+        self.done += count
+        if self.progress:
+            self.progress(self.done, self.total)
+
+    def reset(self) -> None:  # pooch resets and fills the bar at the end
+        self.done = 0
+
+    def close(self) -> None:
+        pass
