@@ -201,7 +201,7 @@ def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weig
         array = weights[name]
         if array.shape != shape or array.dtype != np.float32:
             raise CheckpointError(
-                f"{path}: {name}: expected float32 {shape} from the config, found {array.dtype} {array.shape} in the file"
+                f"{path}: {name}: expected float32 {shape} from the config, found {array.dtype} {array.shape}"
             )
         if not np.isfinite(array).all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite")

@@ -255,7 +255,8 @@ class Config:
         """These settings where they have a value, ``base``'s elsewhere; a given length replaces the base's."""
         training = base.training
         if self.training.lengths():
-            training = dataclasses.replace(training, **dict.fromkeys(TrainingConfig.LENGTHS))
+            cleared: dict[str, Any] = dict.fromkeys(TrainingConfig.LENGTHS)
+            training = dataclasses.replace(training, **cleared)
         return Config(self.model.over(base.model), self.training.over(training))
 
     def to_toml(self, comment: str = "") -> str:

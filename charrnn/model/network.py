@@ -37,12 +37,12 @@ class CharRNN(nn.Module):
         shapes = weight_shapes(config, symbols)
         layer = getattr(nn, CELLS[config.cell].layer)
         H = config.hidden_size
-        self.embedding = nn.Embedding(*shapes["embedding.weight"])
+        self.embedding = nn.Embedding(symbols, config.embedding_size)
         self.layers = nn.ModuleList(layer(shapes[f"layers.{k}.weight_ih_l0"][1], H) for k in range(config.num_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(H) for _ in range(config.num_layers if config.layer_norm else 0))
         self.projection: nn.Linear | None = None
         if "projection.weight" in shapes:
-            self.projection = nn.Linear(*reversed(shapes["projection.weight"]), bias=False)
+            self.projection = nn.Linear(shapes["projection.weight"][1], config.embedding_size, bias=False)
         width = shapes["head.weight"][1] if "head.weight" in shapes else config.embedding_size
         self.head = nn.Linear(width, symbols)
         if config.tie_weights:
@@ -60,7 +60,7 @@ class CharRNN(nn.Module):
             if parameter.dim() == 1:
                 parameter.zero_()
             elif "weight_hh" in name:
-                for gate in parameter.split(H):
+                for gate in torch.split(parameter, H):
                     nn.init.orthogonal_(gate, generator=generator)
             elif "weight_ih" in name:
                 bound = math.sqrt(3 / parameter.shape[1])
@@ -72,7 +72,7 @@ class CharRNN(nn.Module):
                 parameter.uniform_(-bound, bound, generator=generator)
         if self.config.cell == "lstm":
             for layer in self.layers:
-                layer.bias_ih_l0[H : 2 * H] = self.config.forget_bias
+                nn.init.constant_(layer.get_parameter("bias_ih_l0")[H : 2 * H], self.config.forget_bias)
 
     def initial_state(self, batch_size: int) -> State:
         """The empty state: zeros, one (L, B, H) per part."""
@@ -114,7 +114,7 @@ class CharRNN(nn.Module):
         """One fused layer; with DropConnect (Merity et al. 2018) one mask of W_hh holds for the whole window."""
         packed = state if len(state) > 1 else state[0]
         if self.training and self.config.weight_dropout > 0:
-            weight = layer.weight_hh_l0
+            weight = layer.get_parameter("weight_hh_l0")
             keep = _mask(weight, weight.shape, self.config.weight_dropout, generator)
             y, after = torch.func.functional_call(layer, {"weight_hh_l0": weight * keep}, (x, packed))
         else:
