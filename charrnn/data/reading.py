@@ -49,12 +49,14 @@ _LIKELY = [
 class Source:
     """One file of text; ``name`` is what the user calls it, ``path`` where its bytes are.
 
-    ``encoding`` is set where the file's own kind tells it (the coding line of a Python file).
+    ``encoding`` is set where the file's own kind tells it (the coding line of a Python file); ``spooled`` where
+    ``path`` is a passing copy, of standard input or of a pipe.
     """
 
     name: str
     path: Path
     encoding: str | None = None
+    spooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,11 +202,14 @@ class _Decoder:
         self.fed = 0
         self.lines_before = sum(line_ends.counts().values())
         self.at_start = encoding != "latin-1"
+        self.may_split_pairs = encoding in ("utf-7", "unicode-escape", "raw-unicode-escape")
 
     def feed(self, data: bytes, final: bool = False) -> str:
         state = self.decoder.getstate()
         try:
             text = self.decoder.decode(data, final)
+            if self.may_split_pairs:
+                text.encode("utf-8")  # a lone surrogate is no character
         except UnicodeDecodeError as error:
             waiting = len(state[0])
             self.decoder.setstate(state)

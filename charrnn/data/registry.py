@@ -8,7 +8,7 @@ import logging
 import os
 import sysconfig
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,12 +42,13 @@ STDLIB = "python-stdlib"
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
-def registered(
-    name: str, folder: Path, progress: Progress | None = None, remote: Mapping[str, Remote] = REMOTE
-) -> Sequence[Source] | None:
-    """The sources of a registered corpus, downloaded to ``folder`` if need be; None where none has that name.
+def is_registered(name: str) -> bool:
+    """Whether a corpus is registered under that name; ``shakespeare.txt`` is ``shakespeare`` too."""
+    return name == STDLIB or name.removesuffix(".txt") in REMOTE
 
-    ``shakespeare.txt`` is ``shakespeare`` too: it is asked for only where no file of that name exists.
+
+def registered(name: str, folder: Path, progress: Progress | None = None) -> Sequence[Source] | None:
+    """The sources of a registered corpus, downloaded to ``folder`` if need be; None where none has that name.
 
     Raises:
         TextError: it cannot be downloaded, or the library's sources are not installed.
@@ -55,10 +56,10 @@ def registered(
     """
     if name == STDLIB:
         return stdlib_sources()
+    if not is_registered(name):
+        return None
     title = name.removesuffix(".txt")
-    if title in remote:
-        return [Source(name, download(title, remote[title], folder, progress))]
-    return None
+    return [Source(name, download(title, REMOTE[title], folder, progress))]
 
 
 def stdlib_sources(library: Path | None = None) -> list[Source]:
@@ -93,8 +94,9 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
         TextError: no network, the server's refusal, a cut connection, or other bytes than expected.
         ResourceError: no room for it.
     """
-    import pooch  # only when it is needed: it takes a while to load
-    import requests  # type: ignore[import-untyped]
+    # Only when they are needed: they take a while to load.
+    import pooch  # type: ignore[import-untyped]
+    import requests
 
     path = folder / f"{name}.txt"
     host = urlsplit(remote.address).netloc
@@ -106,7 +108,9 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
             known_hash=f"sha256:{remote.sha256}",
             fname=path.name,
             path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=_Meter(progress, remote.size), timeout=TIMEOUT),
+            downloader=pooch.HTTPDownloader(
+                progressbar=_Meter(progress, remote.size), chunk_size=1 << 14, timeout=TIMEOUT
+            ),
         )
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
@@ -127,18 +131,22 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
 
 
 class _Meter:
-    """Progress in the form in which pooch reports it: a tqdm-like object whose ``total`` it sets."""
+    """Progress in the form in which pooch reports it, a tqdm-like object.
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
+    pooch sets ``total`` to what the server says, which counts compressed bytes, and at the end resets the bar and
+    adds that total; so the size is ours and the count never goes back or past it.
+    """
+
+    def __init__(self, progress: Progress | None, size: int) -> None:
+        self.progress, self.size, self.done, self.total = progress, size, 0, size
 
     def update(self, count: int) -> None:
-        self.done += count
+        self.done = min(self.done + count, self.size)
         if self.progress:
-            self.progress(self.done, self.total)
+            self.progress(self.done, self.size)
 
-    def reset(self) -> None:  # pooch resets and fills the bar at the end
-        self.done = 0
+    def reset(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -187,7 +187,7 @@ class _Search:
             raise
         if path.stat().st_size == 0:
             raise TextError(f"{name}: is empty; pipe a text into it")
-        return Source(name, path)
+        return Source(name, path, spooled=True)
 
 
 def _binary(source: Source) -> bool:

@@ -1,0 +1,402 @@
+"""A prepared corpus: a folder with ``corpus.json`` (what it is) and ``ids.npy`` (the text, as ids).
+
+The ids are mapped into memory, not read: a corpus of any size opens at once. Splits are contiguous, so that no
+validation text lies between training text.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from glob import has_magic
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.data.reading import Newlines, Progress, Source, SourceRecord, opened
+from charrnn.data.registry import is_registered, registered
+from charrnn.data.sources import Found, corpus_name, gather
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.data.writing import FORMAT, SPLITS, PrepareSettings, fingerprint, write
+from charrnn.errors import TextError, UsageError
+from charrnn.files import CHUNK, read_chunks, sha256_of
+
+__all__ = ["SPLITS", "Corpus", "Newlines", "PrepareSettings", "Split", "is_corpus", "prepare", "resolve"]
+
+#: Called with one line about what was done, for the user.
+Notify = Callable[[str], None]
+ROOT = Path("corpora")
+_DTYPES = {"uint8", "uint16", "uint32"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stretch of the corpus: symbols ``start`` to ``end``, their size in UTF-8 bytes, how many are unknown."""
+
+    start: int
+    end: int
+    bytes: int
+    unknown: int
+
+    @property
+    def characters(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus.
+
+    Attributes:
+        fingerprint: SHA-256 over the sources' hashes and the settings.
+        distinct: how many different characters the text has, those below ``min_count`` included.
+        encodings: the encodings of the sources; "bytes" where nothing was decoded.
+        line_ends: how many "lf", "crlf" and lone "cr" the sources have, before any folding.
+        utf8: whether the text in UTF-8, or its bytes with unit "byte", is valid UTF-8.
+        named: what the user named: absolute paths and globs, "-", registered names.
+    """
+
+    path: Path
+    name: str
+    vocabulary: Vocabulary
+    fingerprint: str
+    settings: PrepareSettings
+    splits: dict[str, Split]
+    sources: tuple[SourceRecord, ...]
+    named: tuple[str, ...]
+    distinct: int
+    encodings: tuple[str, ...]
+    line_ends: dict[str, int]
+    utf8: bool
+    dtype: str
+
+    @classmethod
+    def open(cls, path: Path | str) -> Corpus:
+        """Open a corpus's folder.
+
+        Raises:
+            TextError: there is none, it is damaged, or another version of the program wrote it.
+        """
+        path = Path(path)
+        try:
+            document = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+            version = document["format"]
+            if version != FORMAT:
+                raise TextError(
+                    f"{path}: has corpus format {version}, this program reads {FORMAT}; run charrnn prepare again"
+                )
+            corpus = cls._from_json(path, document)
+            corpus._check_ids()
+        except FileNotFoundError as error:
+            missing = Path(error.filename or "").name
+            raise TextError(f"{path}: is no prepared corpus (no {missing}); make one with charrnn prepare") from error
+        except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+            raise TextError(f"{path}: is damaged ({error}); run charrnn prepare again with --force") from error
+        except OSError as error:
+            raise TextError(f"{path}: cannot be read ({error.strerror})") from error
+        return corpus
+
+    @classmethod
+    def _from_json(cls, path: Path, document: dict[str, object]) -> Corpus:
+        value: dict[str, Any] = document
+        splits = {
+            name: Split(*(int(value["splits"][name][key]) for key in ("start", "end", "bytes", "unknown")))
+            for name in SPLITS
+        }
+        ends = [0, *(split.end for split in splits.values())]
+        if ends != [split.start for split in splits.values()] + [value["characters"]] or ends != sorted(ends):
+            raise ValueError("its splits do not cover the text")
+        if value["dtype"] not in _DTYPES:
+            raise ValueError(f"its ids are of type {value['dtype']}")
+        return cls(
+            path=path,
+            name=str(value["name"]),
+            vocabulary=Vocabulary.from_json(value["vocabulary"]),
+            fingerprint=str(value["fingerprint"]),
+            settings=PrepareSettings.from_json(value["settings"]),
+            splits=splits,
+            sources=tuple(SourceRecord(s["path"], s["size"], s["sha256"]) for s in value["sources"]),
+            named=tuple(map(str, value["named"])),
+            distinct=int(value["distinct"]),
+            encodings=tuple(value["encodings"]),
+            line_ends={kind: int(value["line_ends"][kind]) for kind in ("lf", "crlf", "cr")},
+            utf8=bool(value["utf8"]),
+            dtype=str(value["dtype"]),
+        )
+
+    def _check_ids(self) -> None:
+        """Compare ``ids.npy`` with what ``corpus.json`` says before it is mapped: a short file would crash later."""
+        with (self.path / "ids.npy").open("rb") as stream:
+            np.lib.format.read_magic(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            expected = stream.tell() + self.characters * dtype.itemsize
+            found = os.fstat(stream.fileno()).st_size
+        if shape != (self.characters,) or dtype.name != self.dtype:
+            raise ValueError(f"ids.npy holds {shape} {dtype}, corpus.json says ({self.characters},) {self.dtype}")
+        if found != expected:
+            raise ValueError(f"ids.npy has {found} bytes, expected {expected}")
+
+    @property
+    def characters(self) -> int:
+        """Characters (or bytes, with unit "byte") of all splits together."""
+        return self.splits[SPLITS[-1]].end
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of all splits together."""
+        return sum(split.bytes for split in self.splits.values())
+
+    @property
+    def unknown(self) -> int:
+        """Characters of all splits that ``min_count`` made ``unknown``."""
+        return sum(split.unknown for split in self.splits.values())
+
+    @cached_property
+    def _mapped(self) -> NDArray[np.unsignedinteger]:
+        array: NDArray[np.unsignedinteger] = np.load(self.path / "ids.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
+    def ids(self, split: str) -> NDArray[np.unsignedinteger]:
+        """The ids of a split, shape (N,), mapped from the file and not to be written to.
+
+        Raises:
+            TextError: the split has no text.
+            UsageError: there is no split of that name.
+        """
+        part = self._split(split)
+        if not part.characters:
+            raise TextError(f"{self.path}: its {split} split is empty; prepare it with another --split, or more text")
+        return self._mapped[part.start : part.end]
+
+    def text(self, split: str, start: int = 0, stop: int | None = None) -> str:
+        """The text of a split, or of its symbols ``start`` to ``stop`` as in a slice; U+FFFD where unknown.
+
+        Raises:
+            UsageError: there is no split of that name.
+        """
+        part = self._split(split)
+        ids = self._mapped[part.start : part.end][start:stop]
+        byte = self.vocabulary.unit == "byte"
+        # What is unknown shows as U+FFFD in both units: 0xFF is never part of UTF-8.
+        codes = np.asarray([*self.vocabulary.codes, 0xFF if byte else 0xFFFD], np.uint8 if byte else "<u4")
+        data: builtins.bytes = codes[ids].tobytes()
+        return data.decode("utf-8", "replace") if byte else data.decode("utf-32-le")
+
+    def _split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise UsageError(f"{name}: no such split; choose one of {', '.join(SPLITS)}")
+        return self.splits[name]
+
+    def check_sources(self) -> None:
+        """Notice text that changed after it was prepared; a source that is no longer there is no reason.
+
+        A different size needs no further look; otherwise the file is hashed, whatever its date says.
+
+        Raises:
+            TextError: a source's content changed, or a folder holds other files than it did.
+        """
+        for record in self.sources:
+            path = Path(record.path)
+            if record.path == "-" or not path.is_file():
+                continue
+            try:
+                same = path.stat().st_size == record.size and sha256_of(read_chunks(path)) == record.sha256
+            except OSError:
+                continue  # may no longer be read: the corpus is all there is
+            if not same:
+                raise self._stale(path, "changed")
+        self._check_folders()
+
+    def _check_folders(self) -> None:
+        """Notice files that came to or went from a folder or glob since."""
+        many = [name for name in self.named if Path(name).is_dir() or (has_magic(name) and not Path(name).exists())]
+        if not many or any(map(is_registered, self.named)):
+            return
+        try:
+            with gather(many, pattern=self.settings.pattern, skip_binary=_skips(self.settings)) as found:
+                files = {str(source.path) for source in found.sources}
+        except TextError:
+            return  # moved away as a whole, as single files may be
+        if files != {record.path for record in self.sources} - {"-", *self.named}:
+            raise self._stale(Path(many[0]), "has other files")
+
+    def _stale(self, path: Path, what: str) -> TextError:
+        options = self.settings.differences(PrepareSettings())
+        again = f"charrnn prepare {shlex.join(self.named)} --name {shlex.quote(self.name)} {options}".rstrip()
+        return TextError(f"{path}: {what} since {self.path} was prepared; run {again} --force")
+
+
+def is_corpus(path: Path) -> bool:
+    """Whether a folder looks like a prepared corpus."""
+    return (path / "corpus.json").is_file()
+
+
+def prepare(
+    names: Sequence[str],
+    *,
+    root: Path = ROOT,
+    name: str | None = None,
+    output: Path | None = None,
+    settings: PrepareSettings | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+    chunk: int = CHUNK,
+) -> Corpus:
+    """Make a corpus from whatever ``names`` stand for, in ``output`` or ``root``/``name``.
+
+    Raises:
+        TextError: a source cannot be used.
+        UsageError: options that cannot be meant, or a corpus is there and ``force`` is not given.
+        ResourceError: the disk is full.
+    """
+    settings = settings or PrepareSettings()
+    if not names:
+        raise UsageError("no source given; name a text file, or python-stdlib")
+    if name is not None and (not name.strip() or name.startswith(".") or Path(name).name != name):
+        raise UsageError(f"--name {name!r}: must be a plain name; --output takes a folder")
+    title = name or (output.resolve().name if output else corpus_name(names[0]))
+    folder = output or root / title
+    _refuse_existing(folder, force)
+    with _found(names, root, settings, progress, notify) as found:
+        return _written(found, names, folder, title, settings, progress, chunk)
+
+
+def resolve(
+    names: str | Sequence[str],
+    *,
+    root: Path = ROOT,
+    settings: PrepareSettings | None = None,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> Corpus:
+    """The corpus that ``names`` stand for: a prepared one, or raw text that is prepared on the way.
+
+    In this order: a corpus's folder; a file, folder, glob or ``-``; the name of a corpus below ``root``; a
+    registered name. Raw text is prepared once and the corpus reused while the text and the settings stay the
+    same; it never takes the place of another corpus, but goes beside it under NAME-FINGERPRINT.
+
+    Args:
+        settings: None takes a prepared corpus as it is, and prepares raw text in the usual way.
+
+    Raises:
+        TextError: nothing has that name, or its sources changed since it was prepared.
+        UsageError: ``settings`` differ from those of the prepared corpus that was named.
+        ResourceError: the disk is full.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    say = notify or (lambda line: None)
+    if len(names) == 1 and (folder := _prepared(names[0], root)) is not None:
+        corpus = Corpus.open(folder)
+        other = settings.differences(corpus.settings) if settings else ""
+        if not other:
+            corpus.check_sources()
+            return corpus
+        if not is_registered(names[0]):
+            raise UsageError(
+                f"{folder}: was not prepared with {other}; leave that out, or prepare it anew with another --name"
+            )
+    settings = settings or PrepareSettings()
+    with _found(names, root, settings, progress, notify) as found:
+        folder = root / found.name
+        if folder.exists():
+            mark = _fingerprint(found, settings)
+            beside = folder.with_name(f"{folder.name}-{mark[:8]}")
+            for candidate in (folder, beside):
+                if (corpus_or_none := _matching(candidate, mark)) is not None:
+                    say(f"{', '.join(names)}: unchanged, using {candidate}")
+                    return corpus_or_none
+            folder = beside
+            if folder.exists():
+                raise TextError(f"{folder}: is damaged or not a corpus; remove it and run this again")
+        say(f"{', '.join(names)}: preparing into {folder}")
+        return _written(found, names, folder, folder.name, settings, progress, CHUNK)
+
+
+def _prepared(name: str, root: Path) -> Path | None:
+    """The folder of the prepared corpus that ``name`` means, if it means one."""
+    path = Path(name)
+    if is_corpus(path):
+        return path
+    if not path.exists() and path.name == name:
+        for folder in (root / name, root / name.removesuffix(".txt")):
+            if is_corpus(folder) and (folder.name == name or is_registered(name)):
+                return folder
+    return None
+
+
+def _matching(folder: Path, mark: str) -> Corpus | None:
+    """The corpus in ``folder`` if it is whole and has that fingerprint."""
+    try:
+        corpus = Corpus.open(folder)
+    except TextError:
+        return None
+    return corpus if corpus.fingerprint == mark else None
+
+
+def _refuse_existing(folder: Path, force: bool) -> None:
+    if not folder.exists():
+        return
+    if not is_corpus(folder):  # never replaced: it may be anything
+        raise UsageError(f"{folder}: is there and is not a corpus; choose another place with --output or --name")
+    if not force:
+        raise UsageError(f"{folder}: is there already; --force replaces it, --name NAME puts the new one beside it")
+
+
+@contextmanager
+def _found(
+    names: Sequence[str],
+    root: Path,
+    settings: PrepareSettings,
+    progress: Progress | None,
+    notify: Notify | None,
+) -> Iterator[Found]:
+    """The sources that names stand for, registered ones fetched, with a word on what was left out."""
+    for name in names:
+        if is_corpus(Path(name)):
+            raise UsageError(f"{name}: is a prepared corpus, not text; charrnn train takes it as it is")
+
+    def fetched(name: str) -> Sequence[Source] | None:
+        return registered(name, root / ".downloads", progress)
+
+    with gather(names, pattern=settings.pattern, skip_binary=_skips(settings), registered=fetched) as found:
+        if notify and (skipped := found.skipped()):
+            notify(f"left out: {skipped}")
+        yield found
+
+
+def _skips(settings: PrepareSettings) -> bool:
+    """Whether files with zero bytes are left out: not as bytes, nor in an encoding of the user's (UTF-16)."""
+    return settings.unit == "char" and settings.encoding is None
+
+
+def _fingerprint(found: Found, settings: PrepareSettings) -> str:
+    records = []
+    for source in found.sources:
+        with opened(source) as (_, raw):
+            while raw.read(CHUNK):
+                pass
+        records.append(SourceRecord(str(source.path), raw.count, raw.digest.hexdigest()))
+    return fingerprint(records, found.sources, settings)
+
+
+def _written(
+    found: Found,
+    names: Sequence[str],
+    folder: Path,
+    title: str,
+    settings: PrepareSettings,
+    progress: Progress | None,
+    chunk: int,
+) -> Corpus:
+    named = [name if name == "-" or is_registered(name) else os.path.abspath(name) for name in names]
+    write(found.sources, folder, title, settings, named=named, progress=progress, chunk=chunk)
+    return Corpus.open(folder)
