@@ -1,0 +1,68 @@
+"""Where to compute, and in which number format: decided here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+from charrnn.errors import ResourceError, UsageError
+
+_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the format of its matrix products; the weights are always float32."""
+
+    device: torch.device
+    precision: str
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context in which the forward pass runs."""
+        dtype = _TYPES[self.precision]
+        if dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients could underflow, so that the loss has to be scaled (Micikevicius et al. 2018)."""
+        return self.precision == "fp16"
+
+    def __str__(self) -> str:
+        name = self.device.type
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        elif self.device.type == "cpu":
+            name = f"cpu ({torch.get_num_threads()} threads)"
+        return f"{name}, {self.precision}"
+
+
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """Settle ``auto``: cuda, mps, cpu; fp16 on CUDA (cuDNN's fastest recurrent kernels take nothing else), bf16 on a
+    CPU that has the instructions, fp32 elsewhere.
+
+    Raises:
+        ResourceError: the device asked for is not there.
+        UsageError: the precision does not go with the device.
+    """
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if has[name])
+    if not has[device]:
+        raise ResourceError(f"--device {device}: no such device here; --device cpu always works")
+    if precision == "auto":
+        precision = {"cuda": "fp16", "mps": "fp32", "cpu": "bf16" if cpu_has_bf16() else "fp32"}[device]
+    if precision == "fp16" and device == "cpu":
+        raise UsageError("--precision fp16: needs a GPU; on a CPU use bf16 or fp32")
+    if device == "cpu":
+        torch.set_flush_denormal(True)  # numbers below 1e-38 would only slow the products down
+    return Compute(torch.device(device), precision)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulated, it would be slower than fp32."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

@@ -1,0 +1,434 @@
+"""The training loop: truncated back-propagation through time, as events."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charrnn import provenance
+from charrnn.checkpoint import Arrays, Checkpoint
+from charrnn.config import Config, due
+from charrnn.data.corpus import Corpus
+from charrnn.data.streams import NOTHING, Streams
+from charrnn.decoding.torch_engine import TorchEngine
+from charrnn.errors import CheckpointError, DivergedError, TextError
+from charrnn.evaluation.evaluator import evaluate
+from charrnn.model.network import CharRNN
+from charrnn.training.compute import Compute
+from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
+from charrnn.training.schedules import learning_rate
+
+PREVIEW_LENGTH = 240
+#: Without --validate-every: at each of so many equal parts of the run ...
+VALIDATIONS = 20
+#: ... but under a time limit, only when this many times its cost has passed since the last one.
+VALIDATION_COST = 20
+
+
+class Trainer:
+    """One run of training. Truncated BPTT as in Mikolov et al. 2010: windows of parallel streams, the hidden state
+    carried over and detached, teacher forcing, AdamW, clipped gradients, averaged weights.
+
+    Everything that the next step depends on is in :meth:`snapshot`; a trainer made from one goes on bit for bit.
+
+    Args:
+        config: settled settings.
+        corpus: the text.
+        compute: device and precision.
+        start: checkpoint whose weights to begin with (already fitted to the corpus's vocabulary).
+        resume: a ``last`` checkpoint to go on from.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        compute: Compute,
+        *,
+        start: Checkpoint | None = None,
+        resume: Checkpoint | None = None,
+    ) -> None:
+        self.config, self.corpus, self.compute = config, corpus, compute
+        training = config.training
+        vocabulary = corpus.vocabulary
+        self.model = CharRNN(config.model, len(vocabulary), torch.Generator().manual_seed(training.seed))
+        if start is not None:
+            self.model.load_weights(start.weights)
+        self.model.to(compute.device)
+        self.parameters: list[Tensor] = list(self.model.parameters())
+        self.averaged = copy.deepcopy(self.model).eval()
+        self.averaged_parameters: list[Tensor] = list(self.averaged.parameters())
+        self.generator = torch.Generator(compute.device).manual_seed(training.seed)
+        matrices = [p for p in self.parameters if p.dim() > 1]
+        others = [p for p in self.parameters if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": training.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=training.learning_rate,
+            betas=(0.9, training.beta2),
+            fused=compute.device.type in ("cpu", "cuda"),
+        )
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.scales_loss)
+        ids = corpus.ids("train")
+        if len(ids) < 2:
+            raise TextError(f"{corpus.path}: {len(ids)} character(s) to train on; at least 2 are needed")
+        self.streams = Streams(
+            ids, training.batch_size, training.sequence_length, vocabulary.index("\n"), training.seed
+        )
+        self.state = self.model.initial_state(self.streams.batch_size)
+        self.validation = corpus.ids("validation") if corpus.splits["validation"].characters else None
+        self.step = 0
+        self.characters = 0
+        self.seconds = 0.0
+        self.best_nats = math.inf
+        self.best_step: int | None = None
+        self.best_weights: Arrays | None = None
+        self.without_best = 0
+        self.validation_seconds = 0.0
+        self.last_validation = (0, 0.0)
+        self.stop_requested = False
+        # Since the last report: on the device, so that no step waits for a figure.
+        self.sum_nats = torch.zeros((), dtype=torch.float32, device=compute.device)
+        self.sum_characters = 0
+        self.norm: Tensor = torch.zeros((), device=compute.device)
+        if resume is not None:
+            self._restore(resume)
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> Iterator[Event]:
+        """Train to the end, to a request to stop (``stop_requested``), or to early stopping.
+
+        Raises:
+            DivergedError: loss or gradient is no longer finite; nothing is saved from that state.
+        """
+        training = self.config.training
+        yield Started(
+            sum(p.numel() for p in self.parameters),
+            str(self.compute),
+            self.step,
+            self.streams.windows,
+            self.streams.batch_size,
+        )
+        clock = time.monotonic() - self.seconds
+        since_report = (self.characters, self.seconds)
+        last_save = (self.step, self.seconds)
+        reason = "done"
+        while self.progress() < 1:
+            self._advance()
+            self.seconds = time.monotonic() - clock
+            finished = self.progress() >= 1
+            if self.stop_requested and not finished:
+                # Only save: a report or a validation here would not be there in an uninterrupted run.
+                self._check_finite()
+                if self.best_step is None:
+                    yield Snapshot(self.snapshot(with_state=False), best=True)
+                yield Snapshot(self.snapshot(), best=False)
+                reason = "stopped"
+                break
+            validate = self._validation_due(finished)
+            save = finished or due(training.save_every, self.step - last_save[0], self.seconds - last_save[1])
+            improved = self.validation is None and save
+            if validate or finished or self.step % report_every(self.step) == 0:
+                report = self._report(since_report)
+                if validate:
+                    nats = self._validate()
+                    self.seconds = time.monotonic() - clock
+                    report = dataclasses.replace(report, validation_nats_per_char=nats)
+                    improved = self._remember(nats)
+                yield report
+                since_report = (self.characters, time.monotonic() - clock)
+            if validate or (finished and self.validation is None):
+                yield Preview(self.step, self._preview())
+            if improved:
+                self.best_step = self.step
+                yield Snapshot(self.snapshot(with_state=False), best=True)
+            early = training.patience > 0 and self.without_best >= training.patience
+            if validate or save or early:
+                self._check_finite()
+                yield Snapshot(self.snapshot(), best=False)
+                last_save = (self.step, self.seconds)
+            if early:
+                reason = "early"
+                break
+        self.seconds = max(self.seconds, time.monotonic() - clock)
+        yield self._finish(reason)
+
+    def progress(self) -> float:
+        """How much of the run is done, 0 to 1, by steps or by time."""
+        training = self.config.training
+        if training.time_limit is not None:
+            # The last validation belongs to the time asked for.
+            return self.seconds / max(training.time_limit - 1.5 * self.validation_seconds, 1e-9)
+        return self.step / self.total_steps()
+
+    def total_steps(self) -> int:
+        """Length of the run in steps, if steps or epochs set it."""
+        training = self.config.training
+        if training.steps is not None:
+            return training.steps
+        return max(1, round(training.epochs * self.streams.windows))
+
+    def _advance(self) -> None:
+        """One optimiser step on one window of every stream."""
+        training, device = self.config.training, self.compute.device
+        epoch, index = divmod(self.step, self.streams.windows)
+        if index == 0:
+            # The streams' boundaries have moved: what the states remember is not what stands before the windows.
+            self.state = self.model.initial_state(self.streams.batch_size)
+        progress = self.progress()
+        rate = learning_rate(
+            progress,
+            highest=training.learning_rate,
+            schedule=training.schedule,
+            warmup=training.warmup,
+            final=training.final_learning_rate,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        inputs, targets = (
+            torch.from_numpy(part).to(device, non_blocking=True) for part in self.streams.window(epoch, index)
+        )
+        count = self._count(targets, index)
+        self.model.train()
+        if training.scheduled_sampling > 0:
+            inputs = self._mix_own_draws(inputs, training.scheduled_sampling * min(progress, 1.0))
+        with self.compute.autocast():
+            logits, state = self.model(inputs, self.state, self.generator)
+        nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="sum")
+        self.scaler.scale(nats / count).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        self.norm = torch.nn.utils.clip_grad_norm_(self.parameters, training.clip or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state = tuple(part.detach() for part in state)
+        self.step += 1
+        self.characters += count
+        self.sum_nats += nats.detach()
+        self.sum_characters += count
+        self._average()
+
+    def _count(self, targets: Tensor, index: int) -> int:
+        """Targets in a window; only the epoch's last one has places without."""
+        if index + 1 < self.streams.windows:
+            return targets.numel()
+        return int((targets != NOTHING).sum())
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Exponential moving average whose horizon grows with the run: it covers a fixed share of the steps so far."""
+        share = self.config.training.averaging
+        weight = 1 / max(1.0, share * self.step)
+        torch._foreach_lerp_(self.averaged_parameters, self.parameters, weight)
+
+    @torch.no_grad()
+    def _mix_own_draws(self, inputs: Tensor, rate: float) -> Tensor:
+        """Scheduled sampling (Bengio et al. 2015) in two passes (Mihaylova & Martins 2019): a first pass with the true
+        characters gives the distributions that replaced inputs are drawn from; so the fused layers stay in use."""
+        with self.compute.autocast():
+            logits, _ = self.model(inputs, self.state, self.generator)
+        logits = logits.float()
+        logits[..., self.corpus.vocabulary.unknown] = -math.inf
+        T, B, _ = logits.shape
+        drawn = torch.multinomial(logits.flatten(0, 1).softmax(-1), 1, generator=self.generator).view(T, B)
+        own = torch.rand(T, B, device=inputs.device, generator=self.generator) < rate
+        own[0] = False  # the draw for the first input belongs to the window before
+        return torch.where(own, drawn.roll(1, 0), inputs)
+
+    # ------------------------------------------------------------------ figures
+
+    def _check_finite(self) -> tuple[float, float]:
+        nats, norm = float(self.sum_nats), float(self.norm)
+        if not math.isfinite(nats) or (not math.isfinite(norm) and not self.compute.scales_loss):
+            raise DivergedError(
+                f"training diverged at step {self.step} (loss {nats / max(1, self.sum_characters):g}, gradient norm "
+                f"{norm:g}); try a lower --learning-rate than {self.config.training.learning_rate:g}, or --clip 1"
+            )
+        return nats, norm
+
+    def _report(self, since: tuple[int, float]) -> Report:
+        nats, norm = self._check_finite()
+        report = Report(
+            step=self.step,
+            epoch=self.step / self.streams.windows,
+            seconds=self.seconds,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            train_nats_per_char=nats / max(1, self.sum_characters),
+            gradient_norm=norm if math.isfinite(norm) else 0.0,
+            characters_per_second=(self.characters - since[0]) / max(self.seconds - since[1], 1e-9),
+            progress=min(1.0, self.progress()),
+        )
+        self.sum_nats.zero_()
+        self.sum_characters = 0
+        return report
+
+    def _validation_due(self, at_end: bool) -> bool:
+        if self.validation is None:
+            return False
+        if at_end:
+            return True
+        training = self.config.training
+        steps, seconds = self.step - self.last_validation[0], self.seconds - self.last_validation[1]
+        if training.validate_every is not None:
+            return due(training.validate_every, steps, seconds)
+        if training.time_limit is not None:
+            return seconds >= max(training.time_limit / VALIDATIONS, VALIDATION_COST * self.validation_seconds)
+        return self.step % max(1, self.total_steps() // VALIDATIONS) == 0
+
+    def _validate(self) -> float:
+        """Nats per character of the whole validation split with the averaged weights, in training's precision."""
+        assert self.validation is not None
+        begin = time.monotonic()
+        with self.compute.autocast():
+            figures = self._evaluate()
+        self.validation_seconds = time.monotonic() - begin
+        self.last_validation = (self.step, self.seconds)
+        return figures
+
+    def _evaluate(self) -> float:
+        assert self.validation is not None
+        engine = TorchEngine(self.averaged, self.compute.device)
+        return evaluate(self._checkpoint({}), self.validation, 1, engine=engine).nats_per_char
+
+    def _remember(self, nats: float) -> bool:
+        if not math.isfinite(nats):
+            raise DivergedError(f"validation is not finite at step {self.step}; try a lower --learning-rate")
+        if nats < self.best_nats:
+            self.best_nats, self.best_step, self.without_best = nats, self.step, 0
+            self.best_weights = {name: array.copy() for name, array in self.averaged.weights().items()}
+            return True
+        self.without_best += 1
+        return False
+
+    def _preview(self) -> str:
+        from charrnn.decoding.generator import draw_text
+
+        return draw_text(self._checkpoint({}), length=PREVIEW_LENGTH, seed=self.config.training.seed)
+
+    def _finish(self, reason: str) -> Finished:
+        """The closing figure: ``best`` again, in float32, over the whole split."""
+        nats, count = None, 0
+        if self.validation is not None and self.best_weights is not None:
+            self.averaged.load_weights(self.best_weights)
+            nats, count = self._evaluate(), len(self.validation)
+        return Finished(
+            reason,
+            self.step,
+            self.step / self.streams.windows,
+            self.seconds,
+            self.characters,
+            self.best_step,
+            nats,
+            count,
+        )
+
+    # ------------------------------------------------------------------ state
+
+    def _checkpoint(self, record: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            self.config, self.corpus.vocabulary, self.averaged.weights(), self.corpus.description(), record
+        )
+
+    def snapshot(self, *, with_state: bool = True) -> Checkpoint:
+        """The averaged weights for use, and with them all that the next step depends on."""
+        record = {
+            "steps": self.step,
+            "epochs": self.step / self.streams.windows,
+            "seconds": round(self.seconds, 3),
+            "characters": self.characters,
+            "best_step": self.best_step,
+            "validation_nats_per_char": None if math.isinf(self.best_nats) else self.best_nats,
+            "parameters": sum(p.numel() for p in self.parameters),
+            "compute": str(self.compute),
+            "precision": self.compute.precision,
+            "environment": provenance.environment(),
+        }
+        checkpoint = self._checkpoint(record)
+        if not with_state:
+            return checkpoint
+        state: dict[str, Tensor | NDArray[Any]] = {}
+        for name, parameter in self.model.named_parameters():
+            state[f"model.{name}"] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"optimizer.{name}.{key}"] = value
+        for part, value in enumerate(self.state):
+            state[f"hidden.{part}"] = value.float()  # exact: half precision numbers are float32 numbers
+        state["generator"] = self.generator.get_state()
+        state["report.nats"] = self.sum_nats.reshape(1)
+        state["report.norm"] = self.norm.detach().float().reshape(1)
+        if self.best_weights is not None:
+            state |= {f"best.{name}": array for name, array in self.best_weights.items()}
+        progress = {
+            "step": self.step,
+            "characters": self.characters,
+            "seconds": self.seconds,
+            "best_nats": None if math.isinf(self.best_nats) else self.best_nats,
+            "best_step": self.best_step,
+            "without_best": self.without_best,
+            "validation_seconds": self.validation_seconds,
+            "last_validation": list(self.last_validation),
+            "report_characters": self.sum_characters,
+            "scaler": self.scaler.state_dict(),
+        }
+        arrays = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in state.items()}
+        return Checkpoint(
+            checkpoint.config, checkpoint.vocabulary, checkpoint.weights, checkpoint.corpus, record, arrays, progress
+        )
+
+    def _restore(self, resume: Checkpoint) -> None:
+        """Take up the state of :meth:`snapshot`."""
+        arrays, progress = resume.state, resume.progress
+        try:
+            self.averaged.load_weights(resume.weights)
+            names = [name for name, _ in self.model.named_parameters()]
+            self.model.load_weights({name: arrays[f"model.{name}"] for name in names})
+            order = {id(p): k for k, p in enumerate(p for g in self.optimizer.param_groups for p in g["params"])}
+            moments = {}
+            for name, parameter in self.model.named_parameters():
+                prefix = f"optimizer.{name}."
+                moments[order[id(parameter)]] = {
+                    key.removeprefix(prefix): torch.from_numpy(value.copy())
+                    for key, value in arrays.items()
+                    if key.startswith(prefix)
+                }
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            device = self.compute.device
+            self.state = tuple(
+                torch.from_numpy(arrays[f"hidden.{k}"].copy()).to(device) for k in range(len(self.state))
+            )
+            self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
+            self.sum_nats = torch.from_numpy(arrays["report.nats"].copy()).to(device).reshape(())
+            self.norm = torch.from_numpy(arrays["report.norm"].copy()).to(device).reshape(())
+            best = {k.removeprefix("best."): v.copy() for k, v in arrays.items() if k.startswith("best.")}
+            self.best_weights = best or None
+            self.step = int(progress["step"])
+            self.characters = int(progress["characters"])
+            self.seconds = float(progress["seconds"])
+            self.best_nats = math.inf if progress["best_nats"] is None else float(progress["best_nats"])
+            self.best_step = progress["best_step"]
+            self.without_best = int(progress["without_best"])
+            self.validation_seconds = float(progress["validation_seconds"])
+            self.last_validation = (int(progress["last_validation"][0]), float(progress["last_validation"][1]))
+            self.sum_characters = int(progress["report_characters"])
+            self.scaler.load_state_dict(progress["scaler"])
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            problem = f"its training state lacks or garbles {error}"
+            raise CheckpointError(f"{resume.path}: cannot be resumed ({problem})") from error
+
+
+def report_every(step: int) -> int:
+    """Steps between reports: 10, and from step 10,000 on a tenth of a percent of the steps, in powers of ten."""
+    return max(10, int(10 ** (len(str(step)) - 3)))
