@@ -159,6 +159,17 @@ class Corpus:
         """Characters of all splits that ``min_count`` made ``unknown``."""
         return sum(split.unknown for split in self.splits.values())
 
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint records of the text it was trained on."""
+        return {
+            "name": self.name,
+            "path": str(self.path.resolve()),
+            "fingerprint": self.fingerprint,
+            "utf8": self.utf8,
+            "characters": {name: split.characters for name, split in self.splits.items()},
+            "sources": len(self.sources),
+        }
+
     @cached_property
     def _mapped(self) -> NDArray[np.unsignedinteger]:
         array: NDArray[np.unsignedinteger] = np.load(self.path / "ids.npy", mmap_mode="r", allow_pickle=False)

@@ -188,18 +188,19 @@ def write(
             os.fsync(stream.fileno())
 
 
-def _codes(text: str, unit: Unit) -> NDArray[np.unsignedinteger]:
+def _codes(text: str) -> NDArray[np.unsignedinteger]:
     """Code points of a text, shape (N,): one byte each where they fit, which most texts do."""
-    if unit == "byte" or text.isascii():
+    try:
         return np.frombuffer(text.encode("latin-1"), np.uint8)
-    return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
+    except UnicodeEncodeError:
+        return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
 
 
 def _count(reader: Reader) -> NDArray[np.int64]:
     """How often each code point occurs, shape (0x110000,)."""
     counts = np.zeros(_CODE_POINTS, np.int64)
     for text in reader:
-        found = np.bincount(_codes(text, reader.unit))
+        found = np.bincount(_codes(text))
         counts[: len(found)] += found
     return counts
 
@@ -226,7 +227,7 @@ def _write_ids(
         header = {"descr": np.lib.format.dtype_to_descr(little), "fortran_order": False, "shape": (bounds[-1],)}
         np.lib.format.write_array_header_1_0(stream, header)
         for text in reader:
-            ids = table[_codes(text, reader.unit)]
+            ids = table.take(_codes(text))
             stream.write(ids.astype(little, copy=False).data)
             for split in range(3):
                 start, stop = max(bounds[split] - place, 0), min(bounds[split + 1] - place, len(text))
