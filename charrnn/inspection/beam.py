@@ -1,0 +1,141 @@
+"""The tree of a beam search beside the greedy path: why the best next character need not begin the best text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.decoding.engine import Engine, State
+from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.inspection.report import Branch, Note, Report, Table, Tree, shown
+from charrnn.inspection.subject import Subject
+
+
+@dataclass
+class Node:
+    """A character that was kept at its depth; ``step`` is its own log probability in nats, ``total`` its path's."""
+
+    index: int
+    parent: int | None
+    symbol: int
+    step: float
+    total: float
+    children: list[Node] = field(default_factory=list)
+
+
+def log_probabilities(logits: NDArray[np.float32], unknown: int) -> NDArray[np.float64]:
+    """log softmax over what can be generated: all but ``unknown``; (B, V)."""
+    x = logits.astype(np.float64)
+    x[:, unknown] = -np.inf
+    x -= x.max(-1, keepdims=True)
+    result: NDArray[np.float64] = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    return result
+
+
+def search(
+    engine: Engine, logits: NDArray[np.float32], state: State, width: int, depth: int, unknown: int
+) -> list[Node]:
+    """Beam search that keeps the whole tree; ``width`` 1 is the greedy path.
+
+    Args:
+        logits: (1, V), of the first character.
+        state: of one sequence, after the prompt.
+
+    Returns:
+        all nodes, the root first; the last ``width`` (or fewer) are the beams, best first.
+    """
+    nodes = [Node(0, None, -1, 0.0, 0.0)]
+    beams = [nodes[0]]
+    for level in range(depth):
+        steps = log_probabilities(logits, unknown)  # (beams, V)
+        totals = steps + np.asarray([[node.total] for node in beams])
+        order = np.argsort(-totals, axis=None, kind="stable")[:width]
+        order = order[np.isfinite(totals.ravel()[order])]
+        rows, symbols = np.divmod(order, totals.shape[1])
+        after = []
+        for row, symbol in zip(rows.tolist(), symbols.tolist(), strict=True):
+            node = Node(len(nodes), beams[row].index, symbol, float(steps[row, symbol]), float(totals[row, symbol]))
+            beams[row].children.append(node)
+            nodes.append(node)
+            after.append(node)
+        beams = after
+        if level + 1 < depth:
+            logits, state = engine.step(symbols, engine.select(state, rows))
+    return nodes
+
+
+def path(nodes: list[Node], node: Node) -> list[Node]:
+    """From the first character to ``node``."""
+    result = []
+    while node.parent is not None:
+        result.append(node)
+        node = nodes[node.parent]
+    return result[::-1]
+
+
+def beam(subject: Subject, prompt: str, width: int = 4, depth: int = 20) -> Report:
+    """The tree of a beam search from a prompt, and the greedy path to set beside it."""
+    vocabulary = subject.checkpoint.vocabulary
+    engine = NumpyEngine.from_checkpoint(subject.checkpoint)
+    ids = np.append(vocabulary.index("\n"), vocabulary.encode(prompt))
+    rows, state = engine.run(ids[:, None], engine.initial_state(1))
+    logits = rows[-1]
+    tree = search(engine, logits, state, width, depth, vocabulary.unknown)
+    line = search(engine, logits, state, 1, depth, vocabulary.unknown)
+
+    def text(nodes: list[Node]) -> str:
+        return "".join(vocabulary.character(node.symbol) for node in nodes)
+
+    def outcome(nodes: list[Node]) -> dict[str, Any]:
+        return {"text": text(nodes), "log_probability": nodes[-1].total, "steps": [math.exp(n.step) for n in nodes]}
+
+    best = path(tree, max(tree[1:], key=lambda node: (len(path(tree, node)), node.total)))
+    greedy = path(line, line[-1])
+    winners = {node.index for node in best}
+
+    def branch(node: Node) -> Branch:
+        run = [node]
+        while len(run[-1].children) == 1:  # a stretch without a fork is one branch
+            run.append(run[-1].children[0])
+        likely = math.exp(sum(n.step for n in run))
+        ends = "" if run[-1].children or len(path(tree, run[-1])) == depth else ", dropped"
+        children = [branch(n) for n in run[-1].children]
+        return Branch(shown(text(run)), f"{likely:.3g}{ends}", node.index in winners, children)
+
+    root = Branch(shown(prompt) or "(no prompt)", "", True, [branch(node) for node in tree[0].children])
+    gain = best[-1].total - greedy[-1].total
+    if gain > 1e-9:
+        verdict = f"The beam's text is {math.exp(min(gain, 700)):.3g} times as probable as the greedy one."
+    elif gain < -1e-9:
+        verdict = f"The greedy text is {math.exp(min(-gain, 700)):.3g} times as probable: the beam dropped it."
+    else:
+        verdict = "Both find the same text here."
+    table = Table(
+        ["search", "text", "log probability, nats"],
+        [[f"beam of {width}", shown(text(best)), best[-1].total], ["greedy", shown(text(greedy)), greedy[-1].total]],
+    )
+    listed = [
+        {
+            "id": node.index,
+            "parent": node.parent,
+            "character": vocabulary.character(node.symbol) if node.parent is not None else "",
+            "probability": math.exp(node.step),
+            "log_probability": node.total,
+            "best": node.index in winners,
+        }
+        for node in tree
+    ]
+    document = {
+        "schema": 1,
+        "prompt": prompt,
+        "width": width,
+        "depth": depth,
+        "beam": outcome(best),
+        "greedy": outcome(greedy),
+        "nodes": listed,
+    }
+    return Report("Beam search", [Note(verdict), table, Tree("What the search kept", root)], document)

@@ -1,0 +1,61 @@
+"""A text painted with the activation of one cell (Karpathy, Johnson & Fei-Fei 2016, figure 2)."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from charrnn.config import ModelConfig
+from charrnn.errors import UsageError
+from charrnn.inspection.activations import activations, memory
+from charrnn.inspection.report import Note, Painted, Report, shown
+from charrnn.inspection.subject import Subject
+
+
+def parse_unit(address: str, config: ModelConfig) -> tuple[int, int]:
+    """Layer and unit of ``LAYER.UNIT``, both counted from 0.
+
+    Raises:
+        UsageError: not of that form, or the model has no such cell.
+    """
+    match = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", address)
+    if match is None:
+        raise UsageError(f"{address!r}: expected LAYER.UNIT, both counted from 0, such as 0.12")
+    layer, unit = int(match[1]), int(match[2])
+    if layer >= config.num_layers or unit >= config.hidden_size:
+        raise UsageError(
+            f"{address}: the model has layers 0 to {config.num_layers - 1} and units 0 to {config.hidden_size - 1}"
+        )
+    return layer, unit
+
+
+def cell(subject: Subject, address: str) -> Report:
+    """What one cell was after each character: tanh(c) of an LSTM, h of the others, both in [−1, 1].
+
+    Raises:
+        UsageError: the model has no such cell.
+        TextError: the text is empty.
+    """
+    layer, unit = parse_unit(address, subject.checkpoint.config.model)
+    subject.require(1)
+    part = memory(subject.checkpoint)
+    values = activations(subject.checkpoint, subject.ids, part, logits=False).parts[part][:, layer, unit]
+    values = (np.tanh(values) if part == "c" else values).astype(np.float64)
+    name = "tanh(c)" if part == "c" else "h"
+    hovers = [f"{shown(symbol)}  {value:+.2f}" for symbol, value in zip(subject.symbols, values, strict=True)]
+    note = (
+        f"{name} after each character: mean {values.mean():+.2f}, "
+        f"from {values.min():+.2f} to {values.max():+.2f}; positive and negative have a colour each."
+    )
+    document = {
+        "schema": 1,
+        "text": subject.name,
+        "layer": layer,
+        "unit": unit,
+        "part": name,
+        "characters": subject.symbols,
+        "values": values.tolist(),
+    }
+    painted = Painted(subject.symbols, values.tolist(), -1.0, 1.0, name, hovers)
+    return Report(f"Cell {layer}.{unit}", [Note(note), painted], document)

@@ -1,0 +1,52 @@
+"""How long each gate is shut or open (Karpathy, Johnson & Fei-Fei 2016, figure 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.errors import UsageError
+from charrnn.inspection.activations import activations
+from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
+from charrnn.inspection.subject import Subject
+
+SHUT, OPEN = 0.1, 0.9
+GATES = {
+    "lstm": {"i": "input", "f": "forget", "o": "output"},
+    "gru": {"r": "reset", "z": "update"},
+}
+
+
+def gates(subject: Subject) -> Report:
+    """Per gate and unit, the share of time that it is left-saturated (< 0.1) and right-saturated (> 0.9).
+
+    Raises:
+        UsageError: a simple recurrent network, which has no gates.
+        TextError: the text is empty.
+    """
+    config = subject.checkpoint.config.model
+    names = GATES.get(config.cell)
+    if names is None:
+        raise UsageError(f"inspect gates: a model of {config.cell} cells has no gates; take an lstm or a gru")
+    subject.require(1)
+    parts = activations(subject.checkpoint, subject.ids, "".join(names), logits=False).parts
+    left = {gate: (parts[gate] < SHUT).mean(0) for gate in names}  # (L, H) each
+    right = {gate: (parts[gate] > OPEN).mean(0) for gate in names}
+
+    rows: list[list[str | float | int | None]] = []
+    found: list[dict[str, Any]] = []
+    blocks: list[Block] = []
+    for gate, name in names.items():
+        layers = range(config.num_layers)
+        for k in layers:
+            shut, opened = left[gate][k], right[gate][k]
+            means = [float(values.mean()) for values in (shut, opened, parts[gate][:, k])]
+            rows.append([k, f"{gate} ({name})", *means])
+            found.append({"layer": k, "gate": gate, "name": name, "left": shut.tolist(), "right": opened.tolist()})
+        series = [Series(f"layer {k}", right[gate][k].tolist(), left[gate][k].tolist()) for k in layers]
+        blocks.append(Chart(f"{name} gate", "share of time > 0.9", "share of time < 0.1", series))
+    note = (
+        f"{len(subject.ids):,} characters. A unit at the right edge has its gate open nearly always, one at the top "
+        "has it shut; a forget gate at the right edge remembers for long."
+    )
+    table = Table(["layer", "gate", "shut (< 0.1)", "open (> 0.9)", "mean"], rows, "Share of time, mean over units")
+    return Report("Gates", [Note(note), table, *blocks], {"schema": 1, "text": subject.name, "gates": found})

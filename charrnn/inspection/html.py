@@ -1,0 +1,178 @@
+"""A report as one HTML file: no scripts, nothing fetched, every text escaped, light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+
+from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph
+
+#: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
+BUDGET = 1_600_000
+#: Steps of the colour scale, each way.
+LEVELS = 10
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d1d1f; --page: #fdfdfb; --faint: #8884;
+  --warm: 224 86 32; --cool: 38 110 214;
+  --s0: #d1495b; --s1: #2e7dd1; --s2: #2a9d5c; --s3: #b8860b; --s4: #8e5bd0; --s5: #777; }
+@media (prefers-color-scheme: dark) { :root {
+  --ink: #e8e6e3; --page: #17181a; --warm: 255 120 60; --cool: 90 160 255; } }
+body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }
+.text { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
+.text i { font-style: normal; opacity: .35; }
+.text span:hover { outline: 1px solid; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--faint); }
+th { text-align: left; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+td, li { font-family: ui-monospace, monospace; } ul { list-style: none; border-left: 1px solid var(--faint); }
+li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
+svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; }
+""" + "".join(
+    f".p{n} {{ background: rgb(var(--warm) / {n / LEVELS * 0.9:.2f}); }} "
+    f".m{n} {{ background: rgb(var(--cool) / {n / LEVELS * 0.9:.2f}); }}\n"
+    for n in range(1, LEVELS + 1)
+)
+
+
+def page(report: Report, subtitle: str = "") -> str:
+    """The whole file."""
+    title = escape(report.title)
+    body = "\n".join(_block(block) for block in report.blocks)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} · charrnn</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
+        f"<body><h1>{title}</h1><p><small>{escape(subtitle)}</small></p>\n{body}\n</body></html>\n"
+    )
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Note():
+            return f"<p>{escape(block.text)}</p>"
+        case Painted():
+            return _painted(block)
+        case Table():
+            return _table(block)
+        case Chart():
+            return _chart(block)
+        case Tree():
+            return f"<h2>{escape(block.title)}</h2><ul>{_branch(block.root)}</ul>"
+
+
+def _painted(block: Painted) -> str:
+    """One span a character; what the budget does not hold is left out, and said to be."""
+    spans: list[str] = []
+    size = 0
+    for t, symbol in enumerate(block.symbols):
+        step = round(block.level(block.values[t]) * LEVELS)
+        name = f' class="{"p" if step > 0 else "m"}{abs(step)}"' if step else ""
+        hover = escape(block.hovers[t]) if block.hovers else f"{block.values[t]:.3g}"
+        sign = glyph(symbol)
+        inner = escape(sign) if sign == symbol else f"<i>{escape(sign)}</i>"
+        spans.append(f'<span{name} title="{hover}">{inner}</span>' + ("\n" if symbol == "\n" else ""))
+        size += len(spans[-1].encode())
+        if size > BUDGET:
+            break
+    left = len(block.symbols) - len(spans)
+    scale = f"{block.scale}: {block.low:g} to {block.high:g}" + (f"; {left:,} characters left out here" if left else "")
+    return f'<div class="text">{"".join(spans)}</div><p><small>{escape(scale)}</small></p>'
+
+
+def _table(block: Table) -> str:
+    def cell(value: str | float | int | None) -> str:
+        if isinstance(value, str):
+            return f"<td>{escape(value)}</td>"
+        return f'<td class="n">{"" if value is None else number(value)}</td>'
+
+    head = "".join(f"<th>{escape(column)}</th>" for column in block.columns)
+    rows = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in block.rows)
+    title = f"<h2>{escape(block.title)}</h2>" if block.title else ""
+    return f"{title}<table><tr>{head}</tr>\n{rows}</table>"
+
+
+def number(value: float | int) -> str:
+    """A number as tables show it: whole ones in full, others to four figures."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:,.4g}"
+
+
+def _branch(branch: Branch) -> str:
+    text = f"<b>{escape(branch.text)}</b>" if branch.best else escape(branch.text)
+    children = f"<ul>{''.join(map(_branch, branch.children))}</ul>" if branch.children else ""
+    return f"<li>{text} <small>{escape(branch.remark)}</small>{children}</li>"
+
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 45, 15
+
+
+def axis(values: Sequence[float], log: bool) -> tuple[Callable[[float], float], list[float]]:
+    """A map from values to 0 ... 1, and where to put ticks; a logarithmic one is for positive values."""
+    usable = [value for value in values if value > 0 or not log] or [1.0]
+    low, high = min(usable), max(usable)
+    if log:
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        last = max(last, first + 1)
+        every = max(1, (last - first) // 6)
+        ticks = [10.0**n for n in range(first, last + 1, every)]
+        return lambda value: (math.log10(value) - first) / (last - first), ticks
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    step = 10 ** math.floor(math.log10(high - low))
+    step = next(s for s in (step / 5, step / 2, step, step * 2) if (high - low) / s <= 6)
+    ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return lambda value: (value - low) / (high - low), ticks
+
+
+def _chart(chart: Chart) -> str:
+    scale_x, ticks_x = axis([x for s in chart.series for x in s.x], chart.log_x)
+    scale_y, ticks_y = axis([y for s in chart.series for y in s.y], chart.log_y)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            LEFT + (WIDTH - LEFT - 20) * (0.02 + 0.96 * scale_x(x)),
+            TOP + (HEIGHT - TOP - BOTTOM) * (0.98 - 0.96 * scale_y(y)),
+        )
+
+    floor = HEIGHT - BOTTOM
+    parts = [f'<path d="M{LEFT} {TOP}V{floor}H{WIDTH - 20}" fill="none" stroke="currentColor"/>']
+    for tick in ticks_x:
+        x = LEFT + (WIDTH - LEFT - 20) * (0.02 + 0.96 * scale_x(tick))
+        parts.append(f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{tick:.4g}</text>')
+    for tick in ticks_y:
+        y = TOP + (HEIGHT - TOP - BOTTOM) * (0.98 - 0.96 * scale_y(tick))
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
+    middle = (LEFT + WIDTH - 20) / 2
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>')
+    turned = f'transform="translate(14 {floor / 2}) rotate(-90)"'
+    parts.append(f'<text {turned} text-anchor="middle">{escape(chart.y_label)}</text>')
+    for k, series in enumerate(chart.series):
+        colour = f"var(--s{k % 6})"
+        points = [
+            (*place(x, y), n)
+            for n, (x, y) in enumerate(zip(series.x, series.y, strict=True))
+            if (x > 0 or not chart.log_x) and (y > 0 or not chart.log_y)
+        ]
+        if chart.kind == "lines":
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for x, y, n in points:
+            said = f"{series.labels[n]} " if series.labels else f"{series.name} "
+            tip = f"<title>{escape(said)}({series.x[n]:.4g}, {series.y[n]:.4g})</title>"
+            if series.labels:
+                parts.append(f'<text class="mark" x="{x:.1f}" y="{y:.1f}">{escape(series.labels[n])}{tip}</text>')
+            else:
+                at = f'cx="{x:.1f}" cy="{y:.1f}"'
+                parts.append(f'<circle {at} r="3" fill="{colour}" fill-opacity=".6">{tip}</circle>')
+        if len(chart.series) > 1:
+            at = f'x="{WIDTH - 150}" y="{TOP + 14 + 16 * k}"'
+            parts.append(f'<text {at}><tspan fill="{colour}">● </tspan>{escape(series.name)}</text>')
+    label = escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
+    return (
+        f'<h2>{escape(chart.title)}</h2><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg>'
+    )

@@ -1,0 +1,125 @@
+"""What a view has found: a JSON document, and blocks that every renderer (terminal, HTML) knows how to draw.
+
+A new view is made of these blocks, so it needs no renderer of its own. Nothing here is escaped or coloured: texts are
+texts, and each renderer makes them safe for where they go.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A text, character by character, coloured by a value each.
+
+    ``low`` and ``high`` are the values at the ends of the colour scale; a scale with ``low`` < 0 has two colours.
+    ``hovers`` says more about each character, or is empty.
+    """
+
+    symbols: Sequence[str]
+    values: Sequence[float]
+    low: float
+    high: float
+    scale: str
+    hovers: Sequence[str] = ()
+
+    def level(self, value: float) -> float:
+        """The value on the scale: 0 to 1, or −1 to 1 where the scale has two colours."""
+        if self.low < 0:
+            return max(-1.0, min(1.0, value / max(self.high, -self.low)))
+        return max(0.0, min(1.0, (value - self.low) / (self.high - self.low)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of words and numbers; ``None`` is a gap."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | int | None]]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one name; ``labels`` go beside them, or is empty."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series in one frame, as points or joined by lines; logarithmic axes leave out what is not positive."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    kind: Literal["points", "lines"] = "points"
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A node of a tree: its text, what is said of it, whether it is on the path that won, and what follows it."""
+
+    text: str
+    remark: str
+    best: bool = False
+    children: Sequence[Branch] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree with a title."""
+
+    title: str
+    root: Branch
+
+
+Block = Note | Painted | Table | Chart | Tree
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a view. ``document`` is plain JSON without NaN, and begins with ``"schema": 1``."""
+
+    title: str
+    blocks: Sequence[Block]
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+def glyph(character: str) -> str:
+    """A visible stand-in for a character that would be obeyed instead of shown: line ends, controls, direction marks.
+
+    >>> [glyph(c) for c in "a\\n\\t\\x1b"]
+    ['a', '⏎', '⇥', '␛']
+    """
+    if character in "\n\t\x7f":
+        return {"\n": "⏎", "\t": "⇥", "\x7f": "␡"}[character]
+    if len(character) == 1 and ord(character) < 32:
+        return chr(0x2400 + ord(character))
+    if any(unicodedata.category(c)[0] in "CZ" and c != " " for c in character):
+        return "".join(f"U+{ord(c):04X}" for c in character)
+    if unicodedata.category(character[0])[0] == "M":
+        return "◌" + character  # a mark needs something to stand on
+    return character
+
+
+def shown(text: str) -> str:
+    """A short text on one line, in glyphs, with spaces visible."""
+    return "".join("␣" if c == " " else glyph(c) for c in text)
