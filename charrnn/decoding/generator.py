@@ -1,0 +1,192 @@
+"""From a prompt to text: the context, the loop that draws, and what comes out of it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding import choosers
+from charrnn.decoding.alphabet import Alphabet
+from charrnn.decoding.engine import Engine, State
+from charrnn.decoding.filters import FILTERS, compose, log_softmax
+
+_WINDOW = 256  # of a prompt that is fed at once: bounds the memory of its logits
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw. Lengths are in the model's unit: characters, or bytes."""
+
+    length: int = 500
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    greedy: bool = False
+    samples: int = 1
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated text, without its prompt.
+
+    ``nats`` is the surprisal of its characters, given a newline and the prompt, under the model itself: no filter
+    changes it. ``characters`` counts them in the model's unit; ``data`` is the text's exact bytes, from which ``text``
+    differs only where they are not UTF-8. ``score`` is what a beam search ranks by.
+    """
+
+    text: str
+    nats: float
+    characters: int
+    seed: int | None = None
+    data: bytes = b""
+    score: float | None = None
+
+    @property
+    def log_probability(self) -> float:
+        """Natural logarithm of the text's probability."""
+        return -self.nats
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean surprisal of a character (of a byte, in a model of bytes), bits."""
+        return self.nats / float(np.log(2)) / self.characters
+
+
+class Generation:
+    """Samples on their way: iterate for the pieces as they are drawn, then read ``samples``.
+
+    Sample n draws with seed ``settings.seed + n`` alone, whatever the number of samples. It ends after
+    ``settings.length`` characters, or as soon as it ends with one of the stop strings, which it keeps: they are part
+    of what was drawn, and of its nats. A model of bytes goes on, by three bytes at most, to the end of a character.
+
+    Args:
+        engine: the model.
+        vocabulary: its symbols.
+        prompt: what the text begins with; may be empty.
+        settings: how to draw.
+        utf8: whether a model of bytes is held to valid UTF-8.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        vocabulary: Vocabulary,
+        prompt: str = "",
+        settings: Sampling | None = None,
+        *,
+        utf8: bool = True,
+    ) -> None:
+        self.engine = engine
+        self.vocabulary = vocabulary
+        self.prompt = prompt
+        self.settings = settings or Sampling()
+        self.alphabet = Alphabet(vocabulary, utf8)
+        N = self.settings.samples
+        self._drawn: list[list[int]] = [[] for _ in range(N)]
+        self._nats = np.zeros(N)
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        """Pieces of text as they are drawn, each with its sample's number.
+
+        Bytes that are not UTF-8 come as Python's ``surrogateescape`` has it, so that the pieces encode to what was
+        drawn.
+        """
+        settings, vocabulary, alphabet, engine = self.settings, self.vocabulary, self.alphabet, self.engine
+        N = settings.samples
+        filtered = compose({name: getattr(settings, name) for name in FILTERS})
+        choose = choosers.greedy if settings.greedy else choosers.sample
+        stops = stop_ids(vocabulary, settings.stop)
+        spelled = [Speller(vocabulary) for _ in range(N)]
+        generators = [np.random.default_rng(settings.seed + n) for n in range(N)]
+
+        logits, state = read(engine, vocabulary, self.prompt)
+        active, rows = np.arange(N), np.zeros(N, np.int64)  # which samples are still being drawn
+        logits, state = logits[rows], engine.select(state, rows)
+        places = alphabet.start(N)
+        while True:
+            ids = choose(filtered(logits + alphabet.mask[places]), generators)
+            self._nats[active] -= log_softmax(logits)[np.arange(len(ids)), ids]
+            places = alphabet.following[places, ids]
+            keep = []
+            for row, (n, id_) in enumerate(zip(active.tolist(), ids.tolist(), strict=True)):
+                drawn = self._drawn[n]
+                drawn.append(id_)
+                done = (len(drawn) >= settings.length and places[row] == 0) or ends_with(drawn, stops)
+                if not done:
+                    keep.append(row)
+                piece = spelled[n](id_, done)
+                if piece:
+                    yield n, piece
+            if not keep:
+                return
+            if len(keep) < len(active):
+                rows = np.array(keep)
+                active, ids, places = active[rows], ids[rows], places[rows]
+                generators = [generators[row] for row in keep]
+                state = engine.select(state, rows)
+            logits, state = engine.step(ids, state)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """What has been drawn, in order of the seeds."""
+        return [
+            finished(self.vocabulary, drawn, float(nats), seed=self.settings.seed + n)
+            for n, (drawn, nats) in enumerate(zip(self._drawn, self._nats, strict=True))
+        ]
+
+
+def generate(
+    engine: Engine, vocabulary: Vocabulary, prompt: str = "", settings: Sampling | None = None, *, utf8: bool = True
+) -> list[Sample]:
+    """Draw samples and return them when all are done; see :class:`Generation`."""
+    generation = Generation(engine, vocabulary, prompt, settings, utf8=utf8)
+    for _ in generation:
+        pass
+    return generation.samples
+
+
+def read(engine: Engine, vocabulary: Vocabulary, prompt: str) -> tuple[NDArray[np.float32], State]:
+    """Feed a newline, for a text begins as if one stood before it, and the prompt: logits (1, V) and state after."""
+    ids = vocabulary.encode("\n" + prompt)[:, None]  # (T, 1)
+    state = engine.initial_state(1)
+    for start in range(0, len(ids), _WINDOW):
+        logits, state = engine.run(ids[start : start + _WINDOW], state)
+    return logits[-1], state
+
+
+def finished(vocabulary: Vocabulary, ids: list[int], nats: float, **details: Any) -> Sample:
+    """The sample of these ids."""
+    return Sample(vocabulary.decode(ids), nats, len(ids), data=vocabulary.decode_bytes(ids), **details)
+
+
+def stop_ids(vocabulary: Vocabulary, stop: tuple[str, ...]) -> list[list[int]]:
+    """The ids of the stop strings that can occur: not empty, nothing in them outside the vocabulary."""
+    encoded = (vocabulary.encode(text).tolist() for text in stop)
+    return [ids for ids in encoded if ids and vocabulary.unknown not in ids]
+
+
+def ends_with(ids: list[int], endings: list[list[int]]) -> bool:
+    """Whether the ids end with one of these."""
+    return any(ids[-len(ending) :] == ending for ending in endings)
+
+
+class Speller:
+    """Text of ids that come one by one; of bytes, as soon as a character of theirs is complete."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape") if vocabulary.unit == "byte" else None
+
+    def __call__(self, id_: int, final: bool) -> str:
+        """The text that this id completes; ``final`` for the last one."""
+        if self.decoder is None:
+            return self.vocabulary.character(id_)
+        return self.decoder.decode(self.vocabulary.decode_bytes([id_]), final)
