@@ -7,7 +7,6 @@ the training state in ``last.safetensors`` is tensors named ``state.*`` and numb
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -88,7 +87,7 @@ class Checkpoint:
         """
         document, tensors = _read(path)
         try:
-            config = Config.from_mapping(document["config"], str(path), CheckpointError)
+            config, _ = parts_of(path, document)
             vocabulary = Vocabulary.from_json(document["vocabulary"])
             weights = {k: v for k, v in tensors.items() if not k.startswith(_STATE)}
             _check_weights(path, config.model, vocabulary, weights)
@@ -147,6 +146,23 @@ def read_document(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
+def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
+    """The configuration and the number of symbols V that a checkpoint's document states.
+
+    Raises:
+        CheckpointError: it lacks them, or they cannot be meant.
+    """
+    try:
+        config = Config.from_mapping(document["config"], str(path), CheckpointError)
+        symbols = len(Vocabulary.from_json(document["vocabulary"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})") from error
+    missing = [name for name in ModelConfig.names() if getattr(config.model, name) is None]
+    if missing:
+        raise CheckpointError(f"{path}: its configuration lacks {missing[0]}")
+    return config, symbols
+
+
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -190,9 +206,6 @@ def weight_shapes(config: ModelConfig, symbols: int) -> dict[str, tuple[int, ...
 
 
 def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weights: Arrays) -> None:
-    missing = [name for name in ModelConfig.names() if getattr(config, name) is None]
-    if missing:
-        raise CheckpointError(f"{path}: its configuration lacks {missing[0]}")
     expected = weight_shapes(config, len(vocabulary))
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "is missing" if name in expected else "does not belong to the model"
@@ -228,8 +241,3 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
     known = sorted(run.name for run in root.iterdir() if (run / file).is_file()) if root.is_dir() else []
     hint = f"runs here: {', '.join(known[:8])}" if known else "start with: charrnn train python-stdlib"
     raise CheckpointError(f"{given}: no checkpoint, run folder or run of that name; {hint}")
-
-
-def without_state(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint as it is kept for use."""
-    return dataclasses.replace(checkpoint, state={}, progress={})

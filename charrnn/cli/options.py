@@ -18,6 +18,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there under that name.")]
 
+Checkpoint = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[CHECKPOINT]", help="A file, a run's folder or a run's name. Default: the run trained last.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+
 Unit = Annotated[
     str | None,
     typer.Option(

@@ -12,9 +12,9 @@ from charrnn.config import Config, TrainingConfig
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError, UsageError
 from charrnn.evaluation.evaluator import trained_on
+from charrnn.model.compute import Compute, choose_compute
 from charrnn.presets import settle
 from charrnn.provenance import environment
-from charrnn.training.compute import Compute, choose_compute
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
 from charrnn.training.run import Run

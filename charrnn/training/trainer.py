@@ -19,11 +19,13 @@ from charrnn.checkpoint import Arrays, Checkpoint
 from charrnn.config import Config, due
 from charrnn.data.corpus import Corpus
 from charrnn.data.streams import NOTHING, Streams
+from charrnn.decoding.generator import Sampling, generate
+from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.decoding.torch_engine import TorchEngine
 from charrnn.errors import CheckpointError, DivergedError, TextError
 from charrnn.evaluation.evaluator import evaluate
+from charrnn.model.compute import Compute
 from charrnn.model.network import CharRNN
-from charrnn.training.compute import Compute
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
 from charrnn.training.schedules import learning_rate
 
@@ -313,9 +315,9 @@ class Trainer:
         return False
 
     def _preview(self) -> str:
-        from charrnn.decoding.generator import draw_text
-
-        return draw_text(self._checkpoint({}), length=PREVIEW_LENGTH, seed=self.config.training.seed)
+        engine = NumpyEngine(self.config.model, len(self.corpus.vocabulary), self.averaged.weights())
+        settings = Sampling(length=PREVIEW_LENGTH, temperature=0.8, seed=self.config.training.seed)
+        return generate(engine, self.corpus.vocabulary, settings=settings, utf8=self.corpus.utf8)[0].text
 
     def _finish(self, reason: str) -> Finished:
         """The closing figure: ``best`` again, in float32, over the whole split."""

@@ -1,0 +1,74 @@
+"""The command line: the only part that knows Typer and Rich, prints, and exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from charrnn import __version__
+from charrnn.cli.eval import evaluate_command
+from charrnn.cli.info import info
+from charrnn.cli.inspect import inspect_app
+from charrnn.cli.prepare import prepare
+from charrnn.cli.train import train
+from charrnn.errors import CharRNNError
+
+app = typer.Typer(
+    name="charrnn",
+    help="Character-level text generation with recurrent networks: train, sample, measure, look inside.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="First steps:  charrnn train python-stdlib --time-limit 2m   then   charrnn sample --beam 5",
+)
+app.command()(prepare)
+app.command()(train)
+app.command("eval")(evaluate_command)
+app.command()(info)
+app.add_typer(inspect_app, name="inspect")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"charrnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors a user can cause are one line on stderr and an exit code."""
+    try:
+        app()
+    except CharRNNError as error:
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Keep the interpreter from complaining when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except MemoryError:
+        _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
+    except RuntimeError as error:
+        # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
+        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
+
+
+def _leave(message: str, code: int) -> None:
+    from charrnn.cli.console import show
+
+    print(f"charrnn: {show(message)}", file=sys.stderr)
+    sys.exit(code)

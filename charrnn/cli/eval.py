@@ -1,0 +1,175 @@
+"""``charrnn eval``: checkpoint + text → figures."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import options
+from charrnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from charrnn.checkpoint import Checkpoint
+    from charrnn.evaluation.metrics import Figures
+
+
+def evaluate_command(
+    checkpoint: options.Checkpoint = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F|-",
+            help="Text to score: a file, a corpus, or - for standard input. Default: the "
+            "validation split of what the model was trained on.",
+        ),
+    ] = None,  # fmt: skip
+    split: Annotated[
+        str | None, typer.Option(metavar="train|validation|test", help="Which split of a corpus. Default: validation.")
+    ] = None,
+    perplexity: Annotated[bool, typer.Option("--perplexity", help="Print only the perplexity.")] = False,
+    bits_per_char: Annotated[bool, typer.Option("--bits-per-char", help="Print only bits per character.")] = False,
+    nats_per_char: Annotated[bool, typer.Option("--nats-per-char", help="Print only nats per character.")] = False,
+    bits_per_byte: Annotated[bool, typer.Option("--bits-per-byte", help="Print only bits per byte.")] = False,
+    window: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="T", help="Score in windows from an empty state, as Transformers are scored."),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Walk the text in one lane, however long it is.")] = False,
+    per_line: Annotated[bool, typer.Option("--per-line", help="Score each line of the text on its own.")] = False,
+    encoding: options.Encoding = None,
+    newlines: options.Newlines = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure how well a model predicts a text: perplexity, bits per character.
+
+    Every character is scored once, in order, in float32, with the state carried from the first to the last.
+    """
+    from charrnn.checkpoint import Checkpoint, locate
+    from charrnn.cli.console import note, print_json
+    from charrnn.evaluation.metrics import METRICS
+
+    asked = [name for name in METRICS if locals()[name]]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[1].replace('_', '-')}: only one figure can be printed alone; --json has all")
+    if window is not None and exact:
+        raise UsageError("--exact: has no meaning with --window; leave one of them out")
+    model = Checkpoint.load(locate(checkpoint))
+    if per_line:
+        if window is not None or exact or split is not None:
+            raise UsageError("--per-line: each line is scored whole; leave out --window, --exact and --split")
+        _per_line(model, text, encoding, newlines, device, asked, json)
+        return
+    begin = time.monotonic()
+    name, which, figures = _score(model, text, split, encoding, newlines, device, exact, window)
+    seconds = time.monotonic() - begin
+    if figures.unseen:
+        note(f"{figures.unseen:,} characters of the text are not in the model's vocabulary", quiet)
+    if json:
+        print_json(document(model, name, which, figures, seconds, window))
+    elif asked:
+        print(f"{METRICS[asked[0]](figures):.6g}")
+    else:
+        _print(model, name, which, figures, seconds, window)
+
+
+def _score(
+    model: Checkpoint, text: str | None, split: str | None, encoding: str | None, newlines: str | None,
+    device: str, exact: bool, window: int | None,
+) -> tuple[str, str | None, Figures]:  # fmt: skip
+    """Name of the text, its split, its figures."""
+    from charrnn.evaluation.evaluator import evaluate, text_to_score
+
+    found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
+    figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
+    return found.name, found.split, figures
+
+
+def document(
+    model: Checkpoint, text: str, split: str | None, figures: Figures, seconds: float, window: int | None
+) -> dict[str, object]:
+    """The JSON of a measurement."""
+    interval = figures.bits_interval
+    return {
+        "schema": 1,
+        "checkpoint": str(model.path),
+        "text": text,
+        "split": split,
+        "characters": figures.characters,
+        "unseen": figures.unseen,
+        "nats_per_char": figures.nats_per_char,
+        "bits_per_char": figures.bits_per_char,
+        "perplexity": figures.perplexity,
+        "perplexity_seen": figures.perplexity_seen,
+        "bits_per_byte": figures.bits_per_byte,
+        "bits_per_char_interval": None if interval is None else list(interval),
+        "window": window,
+        "seconds": round(seconds, 4),
+    }
+
+
+def _print(
+    model: Checkpoint, text: str, split: str | None, figures: Figures, seconds: float, window: int | None
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from charrnn.cli.console import out, show
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def fact(title: str, value: str, style: str = "") -> None:
+        table.add_row(title, Text(show(value), style))
+
+    fact("model", str(model.path))
+    fact("text", text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
+    interval = figures.bits_interval
+    spread = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    fact("bits per character", f"{figures.bits_per_char:.4f}{spread}", "bold")
+    fact("nats per character", f"{figures.nats_per_char:.4f}")
+    fact("perplexity", f"{figures.perplexity:.4f}")
+    if figures.unseen and figures.perplexity_seen is not None:
+        fact("without unseen", f"{figures.perplexity_seen:.4f}  ({figures.unseen:,} characters unseen)")
+    fact("bits per byte", f"{figures.bits_per_byte:.4f}")
+    how = f"windows of {window}, each from an empty state" if window else "state carried from first to last"
+    fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} characters/s)")
+    out().print(table)
+
+
+def _per_line(
+    model: Checkpoint, text: str | None, encoding: str | None, newlines: str | None, device: str,
+    asked: list[str], json: bool,
+) -> None:  # fmt: skip
+    """One row a line of the text, each scored as if it were the whole text, without its line end."""
+    from charrnn.cli.console import print_json, show
+    from charrnn.evaluation.evaluator import score_lines
+    from charrnn.evaluation.metrics import METRICS
+
+    lines, all_figures = score_lines(model, text or "-", encoding=encoding, newlines=newlines, device=device)
+    rows: list[dict[str, Any]] = []
+    for line, figures in zip(lines, all_figures, strict=True):
+        rows.append(
+            {
+                "line": line,
+                "characters": figures.characters,
+                "unseen": figures.unseen,
+                "nats": figures.nats,
+                **{name: metric(figures) for name, metric in METRICS.items()},
+            }
+        )
+    if json:
+        print_json({"schema": 1, "checkpoint": str(model.path), "text": text or "-", "lines": rows})
+        return
+    figure = asked[0] if asked else "bits_per_char"
+    visible = show if sys.stdout.isatty() else str
+    for row in rows:
+        value = f"{row[figure]:.4f}" if math.isfinite(row[figure]) else "inf"
+        total = "" if asked else f"\t{row['nats'] / math.log(2):.2f}"
+        print(f"{value}{total}\t{visible(row['line'])}")

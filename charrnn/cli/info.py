@@ -1,0 +1,139 @@
+"""``charrnn info``: what a checkpoint, run or corpus is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import options
+
+if TYPE_CHECKING:
+    from charrnn.config import ModelConfig
+
+
+def info(
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATH]",
+            help="A checkpoint, a run or a corpus, by path or name. Default: the run trained last.",
+            show_default=False,
+        ),
+    ] = None,  # fmt: skip
+    json: options.Json = False,
+) -> None:
+    """Say what a checkpoint, run or corpus is: architecture, parameters by part, where it came from."""
+    from charrnn.checkpoint import locate, read_document
+    from charrnn.cli.console import out, print_json
+
+    corpus = _corpus_folder(path)
+    if corpus is not None:
+        from charrnn.cli.prepare import report, summary
+        from charrnn.data.corpus import Corpus
+
+        opened = Corpus.open(corpus)
+        if json:
+            print_json({"kind": "corpus", **summary(opened)})
+        else:
+            out().print(report(opened))
+        return
+    file = locate(path)
+    described = description(file, read_document(file))
+    if json:
+        print_json(described)
+    else:
+        out().print(_table(described))
+
+
+def _corpus_folder(path: str | None) -> Path | None:
+    """The corpus that is meant, unless a run or a checkpoint is."""
+    if path is None or (Path("checkpoints") / path).is_dir():
+        return None
+    for folder in (Path(path), Path("corpora") / path):
+        if (folder / "corpus.json").is_file():
+            return folder
+    return None
+
+
+def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a checkpoint, for ``--json``; its tensors are not read.
+
+    Raises:
+        CheckpointError: the document lacks a part.
+    """
+    from charrnn.checkpoint import parts_of
+
+    config, symbols = parts_of(path, document)
+    parameters = parameters_by_part(config.model, symbols)
+    return {
+        "schema": 1,
+        "kind": "checkpoint",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "parameters": sum(parameters.values()),
+        "parameters_by_part": parameters,
+        "vocabulary": {"unit": document["vocabulary"]["unit"], "symbols": symbols},
+        "config": config.to_mapping(),
+        "corpus": document["corpus"],
+        "record": document["record"],
+        "resumable": bool(document["progress"]),
+        "sha256": document["sha256"],
+    }
+
+
+def parameters_by_part(config: ModelConfig, symbols: int) -> dict[str, int]:
+    """How many trained values each part of the network has."""
+    from charrnn.checkpoint import weight_shapes
+
+    parts: dict[str, int] = {}
+    for name, shape in weight_shapes(config, symbols).items():
+        part = ".".join(name.split(".")[:-1]).replace("layers.", "layer ").replace("norms.", "norm ")
+        parts[part] = parts.get(part, 0) + math.prod(shape)
+    return parts
+
+
+def _table(described: dict[str, Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from charrnn.cli.console import show
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def fact(title: str, value: str, style: str = "") -> None:
+        table.add_row(title, Text(show(value), style))
+
+    model, training = described["config"]["model"], described["config"]["training"]
+    record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
+    fact("checkpoint", f"{described['path']} ({described['bytes'] / 1e6:.1f} MB)", "bold")
+    extras = [model["connections"]] if model["connections"] != "plain" else []
+    extras += ["layer normalisation"] if model["layer_norm"] else []
+    extras += ["tied weights"] if model["tie_weights"] else []
+    fact("model", f"{model['cell'].upper()}, {model['num_layers']} x {model['hidden_size']}, " + ", ".join(
+        [f"character vectors of {model['embedding_size']}", *extras]))  # fmt: skip
+    fact("vocabulary", f"{vocabulary['symbols'] - 1:,} {vocabulary['unit']}s and unknown")
+    fact("parameters", f"{described['parameters']:,}")
+    for part, count in described["parameters_by_part"].items():
+        fact("", f"{count:>12,}  {part}")
+    rates = {name: model[name] for name in ("input_dropout", "dropout", "output_dropout", "weight_dropout")}
+    if any(rates.values()):
+        fact("dropout", ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate))
+    if corpus:
+        fact("trained on", f"{corpus.get('name')}, fingerprint {str(corpus.get('fingerprint'))[:16]}")
+    if record:
+        fact("training", f"{record['steps']:,} steps, {record['epochs']:.2f} epochs, {record['seconds']:.0f} s, "
+             f"{record['characters']:,} characters on {record['compute']}")  # fmt: skip
+        nats = record.get("validation_nats_per_char")
+        if nats is not None:
+            fact("validation", f"{nats / math.log(2):.4f} bits per character ({nats:.4f} nats) during training")
+        fact("made with", ", ".join(f"{key} {value}" for key, value in record["environment"].items()))
+    fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
+         f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
+    if described["resumable"]:
+        fact("resume", f"charrnn train --resume --run {Path(described['path']).parent.name}", "green")
+    return table

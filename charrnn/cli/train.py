@@ -1,0 +1,212 @@
+"""``charrnn train``: corpus or text → a run."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import options
+from charrnn.cli.settings import config_of, with_settings
+from charrnn.errors import Stopped, UsageError
+from charrnn.presets import PRESETS
+
+if TYPE_CHECKING:
+    from charrnn.data.corpus import Corpus
+    from charrnn.training.events import Finished
+    from charrnn.training.session import Session
+
+
+@with_settings
+def train(
+    corpus: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CORPUS...",
+            help="A prepared corpus, files, folders, globs, '-', or a registered name: python-stdlib, shakespeare.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name. Default: the corpus's.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a stopped run, bit for bit: --run NAME, or the last one.")
+    ] = False,
+    init_from: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Start from a trained model's weights (fine-tuning).")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file, such as a run's config.toml.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="|".join(PRESETS), help="Size of the model; auto fits text, device and time.")
+    ] = "auto",
+    unit: options.Unit = None,
+    split: options.Split = None,
+    pattern: options.Pattern = None,
+    encoding: options.Encoding = None,
+    newlines: options.Newlines = None,
+    min_count: options.MinCount = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **settings: Any,
+) -> None:
+    """Train a model on a text.
+
+    Everything has a sensible default: --preset auto chooses the size of the model and the length of training from
+    the text, the device and --time-limit, and says what it chose. Ctrl-C saves and stops; --resume goes on.
+    """
+    from charrnn.cli.console import note, print_json, progress_bar
+    from charrnn.config import Config
+
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    given = config_of(settings)
+    if config is not None:
+        given = given.over(Config.read_toml(config))
+
+    def notify(line: str) -> None:
+        note(line, quiet)
+
+    text_settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
+    if resume:
+        if init_from is not None or force or config is not None or text_settings is not None:
+            raise UsageError("--resume: goes on with a run's own settings; leave out --init-from, --force, --config "
+                             "and how text is read")  # fmt: skip
+        notify("loading PyTorch ...")
+        from charrnn.training import session as sessions
+
+        session = sessions.resume(given, name=run, notify=notify)
+        if corpus and corpus != [session.corpus.name]:
+            _check_same_corpus(corpus, session.corpus)
+    else:
+        if not corpus:
+            raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
+        from charrnn.data.corpus import resolve
+
+        with progress_bar("preparing", quiet) as progress:
+            prepared = resolve(corpus, settings=text_settings, progress=progress, notify=notify)
+        notify(f"{prepared.name}: {_describe(prepared)}; loading PyTorch ...")
+        from charrnn.training import session as sessions
+
+        session = sessions.begin(
+            prepared, given, name=run, preset=preset, init_from=init_from, force=force, notify=notify
+        )
+    finished = _follow(session, quiet)
+    if json:
+        print_json(document(session, finished))
+    elif not quiet:
+        _closing(session, finished)
+
+
+def _check_same_corpus(named: list[str], trained: Corpus) -> None:
+    from charrnn.data.corpus import resolve
+
+    if resolve(named, settings=trained.settings).fingerprint != trained.fingerprint:
+        raise UsageError(f"{' '.join(named)}: the run was trained on {trained.path}; --resume needs no CORPUS")
+
+
+def _describe(corpus: Corpus) -> str:
+    parts = (f"{split.characters:,} for {name}" for name, split in corpus.splits.items() if split.characters)
+    return f"{corpus.characters:,} {corpus.vocabulary.unit}s ({', '.join(parts)}), {corpus.distinct:,} distinct"
+
+
+def _follow(session: Session, quiet: bool) -> Finished:
+    """Train under the terminal view; Ctrl-C and SIGTERM stop after the step and save."""
+    from charrnn.cli.view import view
+    from charrnn.training.events import Finished
+
+    finished: Finished | None = None
+    with _signals(session) as stopped_by, view(session, quiet) as show:
+        for event in session.events():
+            show(event)
+            if isinstance(event, Finished):
+                finished = event
+    assert finished is not None
+    if stopped_by:
+        code = 130 if stopped_by[0] == signal.SIGINT else 75
+        raise Stopped(
+            f"stopped and saved at step {finished.step:,}; go on with: charrnn train --resume --run {session.run.name}",
+            code,
+        )
+    return finished
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[list[int]]:
+    """While inside, the first SIGINT or SIGTERM asks the session to stop; a second one acts as usual."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
+        session.stop()
+        for each, before in previous.items():
+            signal.signal(each, before)
+
+    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in previous:
+        signal.signal(each, handle)
+    try:
+        yield received
+    finally:
+        for each, before in previous.items():
+            signal.signal(each, before)
+
+
+def document(session: Session, finished: Finished) -> dict[str, object]:
+    """The JSON of a finished training."""
+    nats = finished.validation_nats_per_char
+    return {
+        "schema": 1,
+        "run": session.run.name,
+        "best": str(session.run.best),
+        "last": str(session.run.last),
+        "steps": finished.step,
+        "epochs": round(finished.epoch, 4),
+        "seconds": round(finished.seconds, 3),
+        "characters_per_second": round(finished.characters / max(finished.seconds, 1e-9), 1),
+        "parameters": sum(p.numel() for p in session.trainer.parameters),
+        "validation": None
+        if nats is None
+        else {"nats_per_char": nats, "bits_per_char": nats / math.log(2), "perplexity": math.exp(min(nats, 709.0))},
+    }
+
+
+def _closing(session: Session, finished: Finished) -> None:
+    """The last words of a run: the figures, where the files are, and what to type next."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from charrnn.cli.console import out, show
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    nats = finished.validation_nats_per_char
+    if nats is not None:
+        table.add_row(
+            "validation",
+            Text(
+                f"{nats / math.log(2):.4f} bits per character = {nats:.4f} nats, perplexity {math.exp(nats):.3f}, "
+                f"over {finished.validation_characters:,} characters",
+                "bold",
+            ),
+        )
+    early = " (stopped early: no new best)" if finished.reason == "early" else ""
+    table.add_row(
+        "trained",
+        Text(f"{finished.step:,} steps, {finished.epoch:.2f} epochs, {_time(finished.seconds)}{early}; "
+             f"best at step {finished.best_step or finished.step:,}"),
+    )  # fmt: skip
+    table.add_row("files", Text(show(f"{session.run.folder}/")))
+    table.add_row("next", Text(show(f"charrnn sample {session.run.name}"), "green"))
+    out().print(table)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"

@@ -1,0 +1,130 @@
+"""Several models on one text: their figures, and their differences with intervals of their own.
+
+Two models find the same passages hard, so the difference of their figures is known much better than either figure:
+it is measured block by block on the same blocks of text.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.errors import TextError, UsageError
+from charrnn.evaluation.evaluator import scoring_engine
+from charrnn.evaluation.metrics import BLOCKS, Figures, _interval, measure, unknown_cost
+from charrnn.evaluation.surprisal import Ids, Piece, surprisals
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model's figures on the text; ``sums`` are the nats of its contiguous blocks, ``seconds`` the time to score."""
+
+    checkpoint: Checkpoint
+    figures: Figures
+    sums: NDArray[np.float64]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A model beside the best one: how many bits per character more it needs, with a 95 % interval.
+
+    The best one's difference is 0 and has no interval; nor has any on a text too short for one.
+    """
+
+    scored: Scored
+    difference: float
+    interval: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``compare --json`` lists it."""
+        checkpoint, figures = self.scored.checkpoint, self.scored.figures
+        model = checkpoint.config.model
+        seconds = checkpoint.record.get("seconds")
+        return {
+            "checkpoint": str(checkpoint.path),
+            "cell": model.cell,
+            "num_layers": model.num_layers,
+            "hidden_size": model.hidden_size,
+            "parameters": checkpoint.parameters,
+            "bytes": checkpoint.path.stat().st_size if checkpoint.path is not None else None,
+            "unseen": figures.unseen,
+            "nats_per_char": figures.nats_per_char,
+            "bits_per_char": figures.bits_per_char,
+            "bits_per_char_interval": _listed(figures.bits_interval),
+            "perplexity": figures.perplexity,
+            "difference": self.difference,
+            "difference_interval": _listed(self.interval),
+            "training_seconds": float(seconds) if isinstance(seconds, int | float) else None,
+            "characters_per_second": figures.characters / max(self.scored.seconds, 1e-9),
+        }
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def score(checkpoint: Checkpoint, ids: Ids, num_bytes: int, device: str = "auto") -> Scored:
+    """Score a text, (N,) in the checkpoint's ids, keeping what pairing needs.
+
+    Raises:
+        TextError: the text is empty.
+    """
+    if len(ids) == 0:
+        raise TextError("the text to compare on is empty; a perplexity needs at least one character")
+    vocabulary = checkpoint.vocabulary
+    engine = scoring_engine(checkpoint, len(ids), device)
+    sums = np.zeros(len(block_lengths(len(ids))))
+    begin = time.perf_counter()
+    pieces = surprisals(engine, ids, vocabulary.index("\n"))
+    figures = measure(
+        _tallied(pieces, ids, vocabulary.unknown, unknown_cost(vocabulary), sums), ids, vocabulary, num_bytes
+    )
+    return Scored(checkpoint, figures, sums, time.perf_counter() - begin)
+
+
+def block_lengths(characters: int) -> NDArray[np.int64]:
+    """Characters of each contiguous block; the last takes what is left over."""
+    blocks = min(BLOCKS, characters)
+    lengths = np.full(blocks, characters // blocks)
+    lengths[-1] += characters % blocks
+    return lengths
+
+
+def _tallied(
+    pieces: Iterable[Piece], ids: Ids, unknown: int, cost: float, sums: NDArray[np.float64]
+) -> Iterator[Piece]:
+    """The pieces as they are; on the way their nats, the cost of unseen characters included, are added up by block."""
+    size = len(ids) // len(sums)
+    for start, nats in pieces:
+        whole = nats + cost * (np.asarray(ids[start : start + len(nats)]) == unknown)
+        block = np.minimum(np.arange(start, start + len(nats)) // size, len(sums) - 1)
+        sums += np.bincount(block, whole, len(sums))
+        yield start, nats
+
+
+def compare(models: Sequence[Scored]) -> list[Compared]:
+    """The models, best first, with the paired difference of each to the best.
+
+    Raises:
+        UsageError: they were not scored on the same characters.
+    """
+    if len({model.figures.characters for model in models}) > 1:
+        raise UsageError("compare: the models read the text in different units, char and byte; compare them apart")
+    ranked = sorted(models, key=lambda model: model.figures.nats)
+    best = ranked[0]
+    lengths = block_lengths(best.figures.characters).astype(np.float64)
+    compared = [Compared(best, 0.0, None)]
+    for model in ranked[1:]:
+        nats = model.sums - best.sums
+        interval = _interval(nats, lengths)
+        bits = None if interval is None else (interval[0] / math.log(2), interval[1] / math.log(2))
+        compared.append(Compared(model, float(nats.sum() / lengths.sum()) / math.log(2), bits))
+    return compared
