@@ -24,7 +24,7 @@ from charrnn.evaluation.surprisal import Ids, Piece, surprisals
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's figures on the text; ``sums`` are the nats of its contiguous blocks, ``seconds`` the time to score."""
+    """One model's figures on the text; ``sums`` are the nats of its blocks, ``seconds`` the time it took."""
 
     checkpoint: Checkpoint
     figures: Figures

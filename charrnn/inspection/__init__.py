@@ -31,8 +31,8 @@ class Option:
 class View:
     """What the command line needs to know of a view.
 
-    ``length`` is how many characters of text it looks at by default; ``None``: it looks at no text, 0: at the text
-    if one is named, and at a sample otherwise. ``argument`` is the name and the help of what stands before the
+    ``length`` is how many characters of text it looks at by default; ``None``: it looks at no text, 0: at all of the
+    text if one is named, and at its own otherwise. ``argument`` is the name and the help of what stands before the
     checkpoint.
     """
 
@@ -82,6 +82,7 @@ VIEWS: dict[str, View] = {
     "novelty": View(
         "How much of a sample is copied from the training text.", 0,
         options=(
+            ("length", Option(2000, "Characters to draw from the model where no --text is given.")),
             ("order", Option(12, "Longest n-gram to count.")),
             ("seed", Option(0, "Seed of the sample.", minimum=0)),
         ),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from html import escape
 
-from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph
+from charrnn.inspection.axes import axis_of
+from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
 
 #: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
 BUDGET = 1_600_000
@@ -94,13 +93,6 @@ def _table(block: Table) -> str:
     return f"{title}<table><tr>{head}</tr>\n{rows}</table>"
 
 
-def number(value: float | int) -> str:
-    """A number as tables show it: whole ones in full, others to four figures."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:,.4g}"
-
-
 def _branch(branch: Branch) -> str:
     text = f"<b>{escape(branch.text)}</b>" if branch.best else escape(branch.text)
     children = f"<ul>{''.join(map(_branch, branch.children))}</ul>" if branch.children else ""
@@ -110,42 +102,22 @@ def _branch(branch: Branch) -> str:
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 45, 15
 
 
-def axis(values: Sequence[float], log: bool) -> tuple[Callable[[float], float], list[float]]:
-    """A map from values to 0 ... 1, and where to put ticks; a logarithmic one is for positive values."""
-    usable = [value for value in values if value > 0 or not log] or [1.0]
-    low, high = min(usable), max(usable)
-    if log:
-        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        last = max(last, first + 1)
-        every = max(1, (last - first) // 6)
-        ticks = [10.0**n for n in range(first, last + 1, every)]
-        return lambda value: (math.log10(value) - first) / (last - first), ticks
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    step = 10 ** math.floor(math.log10(high - low))
-    step = next(s for s in (step / 5, step / 2, step, step * 2) if (high - low) / s <= 6)
-    ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-    return lambda value: (value - low) / (high - low), ticks
-
-
 def _chart(chart: Chart) -> str:
-    scale_x, ticks_x = axis([x for s in chart.series for x in s.x], chart.log_x)
-    scale_y, ticks_y = axis([y for s in chart.series for y in s.y], chart.log_y)
+    across = axis_of([x for s in chart.series for x in s.x], chart.log_x)
+    up = axis_of([y for s in chart.series for y in s.y], chart.log_y)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            LEFT + (WIDTH - LEFT - 20) * (0.02 + 0.96 * scale_x(x)),
-            TOP + (HEIGHT - TOP - BOTTOM) * (0.98 - 0.96 * scale_y(y)),
-        )
+    def left(x: float) -> float:
+        return LEFT + (WIDTH - LEFT - 20) * (0.02 + 0.96 * across.at(x))
+
+    def top(y: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (0.98 - 0.96 * up.at(y))
 
     floor = HEIGHT - BOTTOM
     parts = [f'<path d="M{LEFT} {TOP}V{floor}H{WIDTH - 20}" fill="none" stroke="currentColor"/>']
-    for tick in ticks_x:
-        x = LEFT + (WIDTH - LEFT - 20) * (0.02 + 0.96 * scale_x(tick))
-        parts.append(f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{tick:.4g}</text>')
-    for tick in ticks_y:
-        y = TOP + (HEIGHT - TOP - BOTTOM) * (0.98 - 0.96 * scale_y(tick))
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
+    for tick in across.ticks:
+        parts.append(f'<text x="{left(tick):.1f}" y="{floor + 16}" text-anchor="middle">{tick:.4g}</text>')
+    for tick in up.ticks:
+        parts.append(f'<text x="{LEFT - 6}" y="{top(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
     middle = (LEFT + WIDTH - 20) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>')
     turned = f'transform="translate(14 {floor / 2}) rotate(-90)"'
@@ -153,9 +125,9 @@ def _chart(chart: Chart) -> str:
     for k, series in enumerate(chart.series):
         colour = f"var(--s{k % 6})"
         points = [
-            (*place(x, y), n)
+            (left(x), top(y), n)
             for n, (x, y) in enumerate(zip(series.x, series.y, strict=True))
-            if (x > 0 or not chart.log_x) and (y > 0 or not chart.log_y)
+            if across.holds(x) and up.holds(y)
         ]
         if chart.kind == "lines":
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)

@@ -120,19 +120,15 @@ def draw(subject: Subject, length: int, seed: int) -> Subject:
     return Subject(subject.checkpoint, np.asarray(ids[1:]), text, f"sample with seed {seed}")
 
 
-#: Characters drawn where no sample is given.
-SAMPLE = 2000
-
-
-def novelty(subject: Subject, order: int = 12, seed: int = 0) -> Report:
-    """What of a text — the one given, or a sample of the model — is verbatim in the training text.
+def novelty(subject: Subject, length: int = 2000, order: int = 12, seed: int = 0) -> Report:
+    """What of a text — the one given, or ``length`` characters drawn from the model — is verbatim in the training text.
 
     Raises:
         TextError: the training text is gone or has changed.
     """
     corpus = trained_on(subject.checkpoint)
     if not len(subject.ids):
-        subject = draw(subject, SAMPLE, seed)
+        subject = draw(subject, length, seed)
     lengths = copied_lengths([ord(c) for c in subject.text], training_codes(corpus))
     shares = unseen_shares(lengths, order)
     longest = max(lengths)

@@ -123,3 +123,10 @@ def glyph(character: str) -> str:
 def shown(text: str) -> str:
     """A short text on one line, in glyphs, with spaces visible."""
     return "".join("␣" if c == " " else glyph(c) for c in text)
+
+
+def number(value: float | int) -> str:
+    """A number as tables show it: whole ones in full, others to four figures."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:,.4g}"

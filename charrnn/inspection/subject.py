@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
+from charrnn.data.reading import Reader
+from charrnn.data.sources import gather
 from charrnn.errors import TextError
+from charrnn.evaluation.evaluator import corpus_ids, trained_on
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,42 @@ class Subject:
     @classmethod
     def of(cls, checkpoint: Checkpoint, text: str, name: str = "text", length: int | None = None) -> Subject:
         """The first ``length`` characters (or bytes, for a byte model) of a text."""
-        vocabulary = checkpoint.vocabulary
-        if vocabulary.unit == "byte":
+        if checkpoint.vocabulary.unit == "byte":
             text = text.encode("utf-8", "surrogatepass").decode("latin-1")
-            text = text[:length]
-            return cls(checkpoint, vocabulary.encode_codes(np.frombuffer(text.encode("latin-1"), np.uint8)), text, name)
         text = text[:length]
-        return cls(checkpoint, vocabulary.encode(text), text, name)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+        return cls(checkpoint, checkpoint.vocabulary.encode_codes(codes), text, name)
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, name: str, length: int | None = None) -> Subject:
+        """The beginning of a file (or standard input, ``-``).
+
+        Raises:
+            TextError: it cannot be read, or not as text.
+        """
+        unit = checkpoint.vocabulary.unit
+        pieces: list[str] = []
+        with gather([name]) as found:
+            for piece in Reader(found.sources, unit=unit):
+                pieces.append(piece)
+                if length is not None and sum(map(len, pieces)) >= length:
+                    break
+        text = "".join(pieces)[:length]
+        codes = np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))  # of a byte model: the bytes themselves
+        return cls(checkpoint, checkpoint.vocabulary.encode_codes(codes), text, name)
+
+    @classmethod
+    def trained_on(cls, checkpoint: Checkpoint, length: int, split: str = "validation") -> Subject:
+        """The beginning of a split of the corpus that the checkpoint was trained on.
+
+        Raises:
+            TextError: the corpus is gone or has changed, or the split is empty.
+        """
+        corpus = trained_on(checkpoint)
+        codes = np.append(np.asarray(corpus.vocabulary.codes, np.int64), 0xFFFD)[corpus.ids(split)[:length]]
+        text = codes.astype("<u4").tobytes().decode("utf-32-le")
+        ids = corpus_ids(checkpoint, corpus, split)[0][:length]
+        return cls(checkpoint, ids, text, f"{corpus.name}, {split}")
 
     def require(self, characters: int) -> None:
         """Raises TextError where the text is shorter than a view needs."""

@@ -45,9 +45,9 @@ def text(subject: Subject, top: int = 5) -> Report:
         )
         hovers.append(f"{shown(symbol)}  {bits[t]:.2f} bits · " + "  ".join(f"{shown(c)} {p:.2f}" for c, p in others))
     mean = float(bits.mean())
-    worst = np.argsort(-bits, kind="stable")[:1]
+    worst = int(bits.argmax())
     note = f"{len(bits):,} characters, {mean:.3f} bits per character; the first guess was right "
-    note += f"{np.mean(ranks == 1):.0%} of the time. The most surprising: {shown(subject.symbols[int(worst[0])])} at {int(worst[0]):,}."
+    note += f"{np.mean(ranks == 1):.0%} of the time. The most surprising: {shown(subject.symbols[worst])} at {worst:,}."
     document = {"schema": 1, "text": subject.name, "bits_per_char": mean, "characters": characters}
     painted = Painted(subject.symbols, bits.tolist(), 0.0, FULL, "surprisal, bits", hovers)
     return Report("Surprise", [Note(note), painted], document)

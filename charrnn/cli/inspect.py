@@ -1,0 +1,145 @@
+"""``charrnn inspect VIEW``: one command for each view, made from the registry of views."""
+
+from __future__ import annotations
+
+import inspect as signatures
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from charrnn.cli import options
+from charrnn.inspection import VIEWS, Option, View
+
+inspect_app = typer.Typer(
+    help="Look inside a trained model.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_TEXT = Annotated[
+    str | None, typer.Option("--text", metavar="FILE|-", help="Text to look at; else the model's validation text.")
+]
+_SAMPLE = Annotated[str | None, typer.Option("--text", metavar="FILE|-", help="The sample; else one is drawn.")]
+_LENGTH = Annotated[int, typer.Option("--length", min=1, help="Characters of the text to look at.")]
+_CHECKPOINT = Annotated[
+    str | None, typer.Argument(metavar="CHECKPOINT", help="File, run folder or run name; else the run trained last.")
+]
+_HTML = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML file.")]
+
+
+def look(
+    name: str,
+    arguments: tuple[str, ...],
+    checkpoint: str | None,
+    chosen: dict[str, Any],
+    *,
+    text: str | None,
+    length: int | None,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Run a view and show its report where it is wanted: in an HTML file, as JSON, or in the terminal."""
+    from charrnn.checkpoint import Checkpoint, locate
+    from charrnn.inspection import inspect
+    from charrnn.inspection.subject import Subject
+
+    loaded = Checkpoint.load(locate(checkpoint))
+    if text is not None:
+        subject = Subject.read(loaded, text, length)
+    elif length is not None:
+        subject = Subject.trained_on(loaded, length)
+    else:
+        subject = Subject.of(loaded, "", "no text")
+    report = inspect(name, subject, *arguments, **chosen)
+    if html is not None:
+        from charrnn.inspection.html import page
+
+        parts = [str(loaded.path), *([subject.name] if len(subject.ids) else [])]
+        write(html, page(report, " · ".join(parts)))
+    if as_json:
+        from charrnn.cli.console import print_json
+
+        print_json(report.document)
+    elif html is None:
+        from charrnn.cli.console import out
+        from charrnn.cli.render import render
+
+        render(out(), report)
+
+
+def write(path: Path, page: str) -> None:
+    """Write an HTML file, whole or not at all, and say so.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    from charrnn.cli.console import note
+    from charrnn.errors import UsageError
+    from charrnn.files import atomic_write
+
+    try:
+        with atomic_write(path) as stream:
+            stream.write(page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"--html {path}: cannot be written ({error.strerror}); name another file") from error
+    note(f"wrote {path}")
+
+
+def _annotation(name: str, option: Option) -> Any:
+    flag = "--" + name.replace("_", "-")
+    if isinstance(option.default, tuple):
+        return Annotated[list[str] | None, typer.Option(flag, metavar=option.metavar, help=option.help)]
+    return Annotated[type(option.default), typer.Option(flag, min=option.minimum, help=option.help)]
+
+
+def command(name: str, view: View) -> Callable[..., None]:
+    """The command of a view: a function with the signature that its entry in the registry asks for."""
+    annotations: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    if view.argument:
+        metavar, help = view.argument
+        annotations["argument"] = Annotated[str, typer.Argument(metavar=metavar, help=help)]
+    annotations["checkpoint"], defaults["checkpoint"] = _CHECKPOINT, None
+    if view.length is not None:
+        annotations["text"], defaults["text"] = _TEXT if view.length else _SAMPLE, None
+    if view.length:
+        annotations["text_length"], defaults["text_length"] = _LENGTH, view.length
+    for option_name, option in view.options:
+        default = None if isinstance(option.default, tuple) else option.default
+        annotations[option_name], defaults[option_name] = _annotation(option_name, option), default
+    annotations["as_json"], defaults["as_json"] = options.Json, False
+    annotations["html"], defaults["html"] = _HTML, None
+
+    def run(**given: Any) -> None:
+        chosen = {n: tuple(given[n] or ()) if isinstance(o.default, tuple) else given[n] for n, o in view.options}
+        look(
+            name,
+            (given["argument"],) if view.argument else (),
+            given["checkpoint"],
+            chosen,
+            text=given.get("text"),
+            length=given.get("text_length"),
+            as_json=given["as_json"],
+            html=given["html"],
+        )
+
+    run.__doc__ = view.help
+    run.__annotations__ = annotations
+    run.__signature__ = signatures.Signature(  # type: ignore[attr-defined]
+        [
+            signatures.Parameter(
+                n,
+                signatures.Parameter.POSITIONAL_OR_KEYWORD,
+                default=defaults.get(n, signatures.Parameter.empty),
+                annotation=annotation,
+            )
+            for n, annotation in annotations.items()
+        ]
+    )
+    return run
+
+
+for _name, _view in VIEWS.items():
+    inspect_app.command(_name)(command(_name, _view))

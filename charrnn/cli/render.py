@@ -1,0 +1,133 @@
+"""Reports in a terminal. Colour helps and is never needed: without it, strengths are digits under the characters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+from rich.tree import Tree as RichTree
+
+from charrnn.inspection.axes import axis_of
+from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+
+MARKS = "ox+*#@"
+LEVELS = 9
+
+
+def render(console: Console, report: Report) -> None:
+    """Print a report."""
+    console.print(Text(report.title, "bold"))
+    for block in report.blocks:
+        _block(console, block)
+
+
+def _block(console: Console, block: Block) -> None:
+    match block:
+        case Note():
+            console.print(Text(block.text))
+        case Painted():
+            _painted(console, block)
+        case Table():
+            _table(console, block)
+        case Chart():
+            _chart(console, block)
+        case Tree():
+            console.print(Text(block.title, "bold"))
+            console.print(_tree(block.root, RichTree(_label(block.root))))
+
+
+def _table(console: Console, block: Table) -> None:
+    table = RichTable(box=SIMPLE, title=Text(block.title) if block.title else None, title_justify="left")
+    for k, column in enumerate(block.columns):
+        numeric = bool(block.rows) and not isinstance(block.rows[0][k], str)
+        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in block.rows:
+        table.add_row(*(Text(v if isinstance(v, str) else "" if v is None else number(v)) for v in row))
+    console.print(table)
+
+
+def _label(branch: Branch) -> Text:
+    label = Text(("* " if branch.best else "") + branch.text, "bold" if branch.best else "")
+    return label.append(f"  {branch.remark}", "dim")
+
+
+def _tree(branch: Branch, tree: RichTree) -> RichTree:
+    for child in branch.children:
+        _tree(child, tree.add(_label(child)))
+    return tree
+
+
+def _rows(block: Painted, width: int) -> Iterator[list[tuple[str, int]]]:
+    """The text as rows of visible characters with their strength, −9 to 9, as wide as the screen."""
+    row: list[tuple[str, int]] = []
+    used = 0
+    for symbol, value in zip(block.symbols, block.values, strict=True):
+        sign = glyph(symbol)
+        if used + cell_len(sign) > width:
+            yield row
+            row, used = [], 0
+        row.append((sign, round(block.level(value) * LEVELS)))
+        used += cell_len(sign)
+        if symbol == "\n":
+            yield row
+            row, used = [], 0
+    if row:
+        yield row
+
+
+def _painted(console: Console, block: Painted) -> None:
+    coloured = console.color_system is not None
+    for row in _rows(block, console.width):
+        text = Text(no_wrap=True)
+        for sign, level in row:
+            text.append(sign, _style(level) if coloured else "")
+        console.print(text)
+        if not coloured and any(level for _, level in row):
+            console.print(Text("".join(_digit(level).ljust(cell_len(sign)) for sign, level in row), no_wrap=True))
+    scale = f"{block.scale}: {block.low:g} to {block.high:g}"
+    if not coloured:
+        scale += f"; below the text, 1 to {LEVELS} is weak to strong" + ("; a to i: negative" if block.low < 0 else "")
+    console.print(Text(scale, "dim"))
+
+
+def _digit(level: int) -> str:
+    """``" "`` for none, a digit for a strength, a letter for a negative one."""
+    return " " if level == 0 else str(level) if level > 0 else "abcdefghi"[-level - 1]
+
+
+def _style(level: int) -> str:
+    """Black on a background that goes from pale to warm, or to blue for negative strengths."""
+    if level == 0:
+        return ""
+    fade = 230 - 20 * abs(level)
+    return (
+        f"#000000 on #ff{fade:02x}{fade * 2 // 3:02x}"
+        if level > 0
+        else f"#000000 on #{fade:02x}{(fade + 255) // 2:02x}ff"
+    )
+
+
+def _chart(console: Console, chart: Chart) -> None:
+    width, height = max(20, min(console.width - 12, 72)), 18
+    across = axis_of([x for s in chart.series for x in s.x], chart.log_x)
+    up = axis_of([y for s in chart.series for y in s.y], chart.log_y)
+    grid = [[" "] * width for _ in range(height)]
+    for k, series in enumerate(chart.series):
+        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+            if across.holds(x) and up.holds(y):
+                row, column = round((1 - up.at(y)) * (height - 1)), round(across.at(x) * (width - 1))
+                sign = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
+                grid[row][column] = sign if cell_len(sign) == 1 else "?"
+    console.print(Text(f"{chart.title}: {chart.y_label} (up) against {chart.x_label}", "bold"))
+    ends = {0: f"{up.high:.3g}", height - 1: f"{up.low:.3g}"}
+    for k, line in enumerate(grid):
+        console.print(Text(f"{ends.get(k, ''):>9} │{''.join(line)}".rstrip(), no_wrap=True))
+    low, high = f"{across.low:.3g}", f"{across.high:.3g}"
+    console.print(Text(f"{'':9} └{'─' * width}", no_wrap=True))
+    console.print(Text(f"{'':11}{low}{high:>{width - len(low)}}", no_wrap=True))
+    if len(chart.series) > 1:
+        console.print(Text("   ".join(f"{MARKS[k % len(MARKS)]} {s.name}" for k, s in enumerate(chart.series))))
