@@ -272,9 +272,9 @@ def prepare(
     settings = settings or PrepareSettings()
     if not names:
         raise UsageError("no source given; name a text file, or python-stdlib")
-    for name in names:
-        if is_corpus(Path(name)):
-            raise UsageError(f"{name}: is a prepared corpus, not text; charrnn train takes it as it is")
+    for source in names:
+        if is_corpus(Path(source)):
+            raise UsageError(f"{source}: is a prepared corpus, not text; charrnn train takes it as it is")
     if name is not None and (not name.strip() or name.startswith(".") or Path(name).name != name):
         raise UsageError(f"--name {name!r}: must be a plain name; --output takes a folder")
     title = name or (output.resolve().name if output else corpus_name(names[0]))

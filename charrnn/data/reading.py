@@ -16,7 +16,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -259,8 +259,9 @@ def likely_encoding(data: bytes) -> str | None:
 def check_encoding(encoding: str) -> None:
     """Raises UsageError where Python knows no text encoding of that name."""
     try:
-        codecs.getincrementaldecoder(encoding)().decode(b"", True)
-        b"".decode(encoding)  # refuses codecs that are not from bytes to text, such as "base64"
+        codecs.getincrementaldecoder(encoding)()
+        with suppress(UnicodeDecodeError):
+            b"a".decode(encoding)  # refuses codecs that are not from bytes to text, such as "base64"
     except (LookupError, ValueError) as error:
         raise UsageError(
             f"--encoding {encoding!r}: no text encoding has that name; try utf-8, cp1252, gb18030"

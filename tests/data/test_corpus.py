@@ -1,0 +1,363 @@
+"""Prepared corpora: the text comes back, the splits are where they belong, stale and damaged ones are noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.data import corpus as corpora
+from charrnn.data import writing
+from charrnn.data.corpus import Corpus, PrepareSettings, prepare, resolve
+from charrnn.data.writing import boundaries
+from charrnn.errors import CharRNNError, ResourceError, TextError, UsageError
+
+SHARED = Path(__file__).parents[3] / "shared" / "corpora"
+TRAIN_ONLY = (100, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def file(text: str | bytes, name: str = "a.txt") -> str:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return name
+
+
+def everything(corpus: Corpus) -> str:
+    return "".join(corpus.text(split) for split in corpus.splits)
+
+
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+        lambda text: "\0" not in text and text != "\ufeff"
+    ),
+    chunk=st.integers(1, 7),
+    newlines=st.sampled_from(["keep", "lf"]),
+)
+def test_any_text_comes_back_whatever_the_chunks(text: str, chunk: int, newlines: str) -> None:
+    source = file(text)
+    settings = PrepareSettings(newlines=newlines)  # type: ignore[arg-type]
+    corpus = prepare([source], settings=settings, force=True, chunk=chunk)
+    expected = text.removeprefix("\ufeff")
+    if newlines == "lf":
+        expected = expected.replace("\r\n", "\n").replace("\r", "\n")
+    assert everything(corpus) == expected
+    assert corpus.bytes == len(expected.encode())
+    assert corpus.characters == len(expected)
+    for part in corpus.splits.values():
+        assert part.bytes == len(expected[part.start : part.end].encode())
+    counts = dict(zip(map(chr, corpus.vocabulary.codes), corpus.vocabulary.counts, strict=True))
+    assert counts == Counter(expected)
+
+
+@given(st.binary(min_size=1), st.integers(1, 7))
+def test_any_bytes_come_back(data: bytes, chunk: int) -> None:
+    source = file(data)
+    corpus = prepare([source], settings=PrepareSettings("byte", TRAIN_ONLY), force=True, chunk=chunk)
+    assert corpus.vocabulary.decode_bytes(corpus.ids("train")) == data
+    assert corpus.text("train") == data.decode("utf-8", "replace")
+    assert corpus.bytes == len(data)
+
+
+@given(st.text("abcdefgh ", min_size=1), st.integers(1, 5))
+def test_rare_characters_become_unknown_as_a_counter_says(text: str, least: int) -> None:
+    counts = Counter(text)
+    source = file(text)
+    settings = PrepareSettings(split=TRAIN_ONLY, min_count=least)
+    if max(counts.values()) < least:
+        with pytest.raises(UsageError, match="no character occurs that often"):
+            prepare([source], settings=settings, force=True)
+        return
+    corpus = prepare([source], settings=settings, force=True, chunk=3)
+    kept = {c for c, n in counts.items() if n >= least}
+    assert set(map(chr, corpus.vocabulary.codes)) == kept
+    assert corpus.text("train") == "".join(c if c in kept else "\ufffd" for c in text)
+    assert corpus.unknown == corpus.splits["train"].unknown == sum(n for c, n in counts.items() if c not in kept)
+    assert corpus.distinct == len(counts)
+
+
+@pytest.mark.parametrize("split", [(90, 5, 5), (80, 10, 10), (33.3, 33.3, 33.4), (100, 0, 0), (50, 0, 50)])
+def test_splits_are_contiguous_percentages(split: tuple[float, float, float]) -> None:
+    text = "".join(random.Random(1).choices("abcdé世", k=997))
+    corpus = prepare([file(text)], settings=PrepareSettings(split=split), chunk=100)
+    first, second = int(997 * split[0] / 100), int(997 * round(split[0] + split[1], 9) / 100)
+    bounds = [(part.start, part.end) for part in corpus.splits.values()]
+    assert bounds == [(0, first), (first, second), (second, 997)]
+    for name, (start, end) in zip(corpus.splits, bounds, strict=True):
+        assert corpus.text(name) == text[start:end]
+        assert corpus.text(name, 3, 7) == text[start:end][3:7]
+        if start == end:
+            with pytest.raises(TextError, match=f"its {name} split is empty"):
+                corpus.ids(name)
+        else:
+            assert len(corpus.ids(name)) == end - start
+
+
+def test_the_split_of_the_literature_is_met() -> None:
+    assert boundaries(1_115_394, (90, 10, 0)) == [0, 1_003_854, 1_115_394, 1_115_394]
+
+
+def test_one_character_is_a_corpus() -> None:
+    corpus = prepare([file("x")])
+    assert everything(corpus) == "x"
+    assert len(corpus.vocabulary) == 2
+
+
+def test_thousands_of_characters_take_two_bytes_each() -> None:
+    text = "".join(chr(0x4E00 + i) for i in range(4000)) * 2
+    corpus = prepare([file(text)], chunk=1000)
+    assert everything(corpus) == text
+    assert corpus.ids("train").dtype == np.uint16
+    assert isinstance(corpus.ids("train"), np.memmap)
+    assert corpus.distinct == 4000
+
+
+@pytest.mark.parametrize(
+    ("distinct", "dtype"), [(255, "uint8"), (256, "uint16"), (65_535, "uint16"), (65_536, "uint32")]
+)
+def test_ids_are_of_the_smallest_type_that_holds_unknown(distinct: int, dtype: str) -> None:
+    codes = [c for c in range(0x100, 0x12000) if not 0xD800 <= c < 0xE000][:distinct]
+    corpus = prepare([file("".join(map(chr, codes)))])
+    assert corpus.dtype == dtype
+    assert int(corpus.ids("train").max()) == corpus.splits["train"].end - 1
+
+
+def test_stale_text_is_noticed_by_its_hash_even_if_size_and_date_agree() -> None:
+    source = file("the first text\n" * 9)
+    corpus = prepare([source])
+    corpus.check_sources()
+    date = os.stat(source)
+    file("the other text\n" * 9)
+    os.utime(source, ns=(date.st_atime_ns, date.st_mtime_ns))
+    with pytest.raises(TextError, match=r"changed since .*charrnn prepare .* --name a --force"):
+        resolve("a")
+    os.remove(source)
+    assert resolve("a").fingerprint == corpus.fingerprint  # gone, not changed
+
+
+def test_a_new_file_in_a_folder_is_noticed() -> None:
+    file("one\n", "texts/1.txt")
+    prepare(["texts"], name="t")
+    resolve("t")
+    file("two\n", "texts/2.txt")
+    with pytest.raises(TextError, match="has other files since"):
+        resolve("t")
+    assert everything(resolve("texts")) == "one\ntwo\n"
+
+
+def test_raw_text_is_prepared_once_and_again_when_it_or_the_settings_change() -> None:
+    source = file("some text\n" * 20)
+    lines: list[str] = []
+    first = resolve(source, notify=lines.append)
+    written = (first.path / "ids.npy").stat().st_mtime_ns
+    again = resolve(source, notify=lines.append)
+    assert again.path == first.path == Path("corpora/a")
+    assert (again.path / "ids.npy").stat().st_mtime_ns == written
+    assert ["preparing" in lines[0], "unchanged" in lines[1]] == [True, True]
+    other = resolve(source, settings=PrepareSettings(split=(80, 10, 10)))
+    assert other.path.name == f"a-{other.fingerprint[:8]}"
+    file("some more text\n" * 20)
+    changed = resolve(source)
+    assert everything(changed) == "some more text\n" * 20
+    assert len({first.path, other.path, changed.path}) == 3
+    assert everything(Corpus.open(first.path)) == "some text\n" * 20  # never touched
+
+
+def test_a_prepared_corpus_is_taken_as_it_is_or_refused() -> None:
+    corpus = prepare([file("text " * 50)], name="mine", settings=PrepareSettings("byte"))
+    assert resolve("mine").fingerprint == resolve("corpora/mine").fingerprint == corpus.fingerprint
+    assert resolve("mine", settings=PrepareSettings("byte")).fingerprint == corpus.fingerprint
+    with pytest.raises(UsageError, match="was not prepared with --unit char --split 80,10,10"):
+        resolve("mine", settings=PrepareSettings(split=(80, 10, 10)))
+    with pytest.raises(UsageError, match="is a prepared corpus, not text"):
+        prepare(["corpora/mine"])
+
+
+def test_nothing_is_replaced_without_force_and_only_a_corpus_with_it() -> None:
+    source = file("text one\n")
+    prepare([source])
+    with pytest.raises(UsageError, match="is there already; --force"):
+        prepare([source])
+    file("text two\n")
+    assert everything(prepare([source], force=True)) == "text two\n"
+    Path("precious").mkdir()
+    file("keep me", "precious/thesis.txt")
+    with pytest.raises(UsageError, match="is not a corpus"):
+        prepare([source], output=Path("precious"), force=True)
+    assert Path("precious/thesis.txt").read_text() == "keep me"
+    assert sorted(os.listdir("corpora")) == ["a"]
+    for name in ("", "../x", ".x", "a/b"):
+        with pytest.raises(UsageError, match="must be a plain name"):
+            prepare([source], name=name)
+
+
+def test_what_a_killed_run_left_is_cleared_and_a_corpus_moved_aside_comes_back() -> None:
+    source = file("text\n")
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    corpus = prepare([source])
+    corpus.path.rename(f"corpora/.a.{finished.pid}.old")
+    Path(f"corpora/.a.{finished.pid}.tmp").mkdir()
+    Path(f"corpora/.b.{finished.pid}.tmp").mkdir()
+    prepare([source], force=True)
+    assert sorted(os.listdir("corpora")) == [f".b.{finished.pid}.tmp", "a"]
+
+
+def test_a_failure_keeps_the_old_corpus_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = file("text\n")
+    prepare([source])
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing, "_write_ids", full)
+    with pytest.raises(ResourceError, match="free some space"):
+        prepare([source], force=True)
+    assert os.listdir("corpora") == ["a"]
+    assert everything(Corpus.open("corpora/a")) == "text\n"
+
+
+def test_a_text_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = file("text\n")
+    count = writing._count
+
+    def count_and_change(reader: writing.Reader) -> object:
+        counts = count(reader)
+        file("tent\n")
+        return counts
+
+    monkeypatch.setattr(writing, "_count", count_and_change)
+    with pytest.raises(TextError, match="changed while it was read"):
+        prepare([source])
+    assert os.listdir("corpora") == []
+
+
+@pytest.mark.parametrize("key", ["format", "unit", "dtype", "splits", "vocabulary", "sources", "settings", "named"])
+def test_a_damaged_description_is_one_line(key: str) -> None:
+    corpus = prepare([file("text\n")])
+    path = corpus.path / "corpus.json"
+    document = json.loads(path.read_text())
+    for harm in (None, 7, {}):
+        path.write_text(json.dumps({**document, key: harm}))
+        if key in ("unit",):  # told by the vocabulary, written for people
+            continue
+        if harm == {} and key in ("sources", "named"):
+            continue
+        with pytest.raises(TextError, match=r"corpora/a: (is damaged|has corpus format)"):
+            Corpus.open(corpus.path)
+    path.write_text("{")
+    with pytest.raises(TextError, match="is damaged"):
+        Corpus.open(corpus.path)
+
+
+@pytest.mark.parametrize("harm", ["short", "long", "type", "missing", "nonsense"])
+def test_damaged_ids_are_noticed_before_they_are_mapped(harm: str) -> None:
+    corpus = prepare([file("text\n")])
+    path = corpus.path / "ids.npy"
+    data = path.read_bytes()
+    if harm == "missing":
+        path.unlink()
+    elif harm == "type":
+        np.save(path, np.zeros(5, np.float32))
+    else:
+        path.write_bytes({"short": data[:-1], "long": data + b"x", "nonsense": b"nonsense"}[harm])
+    with pytest.raises(TextError, match="corpora/a: is "):
+        Corpus.open(corpus.path)
+
+
+def test_a_corpus_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(TextError, match=r"is no prepared corpus .*charrnn prepare"):
+        Corpus.open("nowhere")
+    with pytest.raises(TextError, match="no such file, folder or corpus"):
+        resolve("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"split": (90, 5, 4)}, "adds up to 99"),
+        ({"split": (0, 50, 50)}, "nothing to train on"),
+        ({"split": (110, -5, -5)}, "three percentages"),
+        ({"split": (float("nan"), 5, 5)}, "three percentages"),
+        ({"unit": "word"}, "must be char or byte"),
+        ({"newlines": "crlf"}, "must be keep or lf"),
+        ({"min_count": 0}, "must be 1 or more"),
+        ({"encoding": "klingon"}, "no text encoding"),
+        ({"unit": "byte", "encoding": "utf-8"}, "no meaning with --unit byte"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options: dict[str, object], line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        PrepareSettings(**options)  # type: ignore[arg-type]
+
+
+def test_a_file_of_nothing_but_a_mark_holds_no_text() -> None:
+    with pytest.raises(TextError, match="holds no text"):
+        prepare([file(b"\xef\xbb\xbf")])
+    assert not Path("corpora/a").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_place_without_permission_is_one_line() -> None:
+    Path("locked").mkdir(mode=0o500)
+    with pytest.raises(CharRNNError, match="choose a place with --output"):
+        prepare([file("x")], output=Path("locked/x"))
+
+
+def test_progress_covers_both_walks() -> None:
+    calls: list[tuple[int, int]] = []
+    prepare([file("x" * 10_000)], progress=lambda done, total: calls.append((done, total)), chunk=1000)
+    assert calls == sorted(calls)
+    assert calls[-1] == (20_000, 20_000)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not here")
+def test_shakespeare_has_its_65_characters() -> None:
+    corpus = resolve(str(SHARED / "shakespeare.txt"), settings=PrepareSettings(split=(90, 10, 0)))
+    assert len(corpus.vocabulary.codes) == 65
+    assert corpus.splits["train"].end == 1_003_854
+    text = corpus.text("train") + corpus.text("validation")
+    digest = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+    assert hashlib.sha256(text.encode()).hexdigest() == corpus.sources[0].sha256 == digest
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not here")
+def test_war_and_peace_keeps_its_line_ends_and_loses_its_mark() -> None:
+    corpus = prepare([str(SHARED / "warpeace.txt")])
+    assert corpus.encodings == ("utf-8-sig",)
+    assert corpus.line_ends["lf"] == corpus.line_ends["cr"] == 0
+    assert corpus.bytes == 3_258_246 - 3
+    assert everything(corpus).encode() == (SHARED / "warpeace.txt").read_bytes()[3:]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's peak memory")
+def test_memory_does_not_grow_with_the_text() -> None:
+    program = (
+        "import re, sys; from charrnn.data.corpus import prepare; prepare([sys.argv[1]], force=True); "
+        "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) // 1024)"
+    )
+    peaks = []
+    for megabytes in (4, 64):
+        source = file("All happy families are alike; né.\n" * (megabytes * 30_000))
+        environment = {**os.environ, "PYTHONPATH": str(Path(corpora.__file__).parents[2])}
+        run = subprocess.run([sys.executable, "-c", program, source], env=environment, capture_output=True, check=True)
+        peaks.append(int(run.stdout))
+    shutil.rmtree("corpora")
+    assert peaks[1] - peaks[0] < 15
+    assert peaks[1] < 150

@@ -1,0 +1,78 @@
+"""Characters to ids and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.data.vocabulary import Unit, Vocabulary
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+units = st.sampled_from(["char", "byte"])
+
+
+@given(texts, units)
+def test_decode_undoes_encode(text: str, unit: Unit) -> None:
+    vocabulary = Vocabulary.of(text, unit)
+    ids = vocabulary.encode(text)
+    assert vocabulary.decode_bytes(ids) == text.encode()
+    if unit == "char":
+        assert vocabulary.decode(ids) == text
+
+
+@given(texts)
+def test_counts_are_those_of_a_counter(text: str) -> None:
+    vocabulary = Vocabulary.of(text)
+    assert dict(zip(map(chr, vocabulary.codes), vocabulary.counts, strict=True)) == Counter(text)
+    assert list(vocabulary.codes) == sorted(map(ord, set(text)))
+
+
+@given(texts, texts, units)
+def test_what_is_not_in_the_vocabulary_is_unknown(known: str, text: str, unit: Unit) -> None:
+    vocabulary = Vocabulary.of(known, unit)
+    symbols = list(text) if unit == "char" else list(text.encode())
+    inside = set(known) if unit == "char" else set(known.encode())
+    ids = vocabulary.encode(text).tolist()
+    assert [i == vocabulary.unknown for i in ids] == [symbol not in inside for symbol in symbols]
+    assert len(vocabulary.unseen(text)) == len(set(symbols) - inside)
+
+
+@given(texts, texts, units)
+def test_translation_equals_encoding_anew(mine: str, theirs: str, unit: Unit) -> None:
+    one, other = Vocabulary.of(mine, unit), Vocabulary.of(theirs, unit)
+    assert one.translation(other)[one.encode(mine)].tolist() == other.encode(mine).tolist()
+
+
+@given(texts, units)
+def test_json_brings_the_same_vocabulary_back(text: str, unit: Unit) -> None:
+    vocabulary = Vocabulary.of(text, unit)
+    again = Vocabulary.from_json(vocabulary.to_json())
+    assert again == vocabulary
+    assert again.counts == vocabulary.counts
+
+
+@given(texts)
+def test_byte_lengths_are_those_of_utf8(text: str) -> None:
+    vocabulary = Vocabulary.of(text)
+    assert int(vocabulary.byte_lengths()[vocabulary.encode(text)].sum()) == len(text.encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"unit": "word", "codes": [1]},
+        {"unit": "char", "codes": [2, 1]},
+        {"unit": "char", "codes": [1, 1]},
+        {"unit": "byte", "codes": [256]},
+        {"unit": "char", "codes": ["a"]},
+        {"unit": "char", "codes": [True]},
+        {"unit": "char", "codes": [-1]},
+    ],
+)
+def test_what_is_no_vocabulary_is_refused(value: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="vocabulary"):
+        Vocabulary.from_json(value)
