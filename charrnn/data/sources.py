@@ -123,7 +123,7 @@ class _Search:
         except FileNotFoundError as error:
             raise TextError(
                 f"{name}: no such file, folder or corpus; check the name "
-                "(python-stdlib and shakespeare are always there)"
+                "(registered names: python-stdlib, shakespeare)"
             ) from error
         except OSError as error:
             raise unreadable(name, error) from error
