@@ -122,8 +122,7 @@ class _Search:
                 raise TextError(f"{name}: is a link to nothing; check where it points")
         except FileNotFoundError as error:
             raise TextError(
-                f"{name}: no such file, folder or corpus; check the name "
-                "(registered names: python-stdlib, shakespeare)"
+                f"{name}: no such file, folder or corpus; check the name (registered names: python-stdlib, shakespeare)"
             ) from error
         except OSError as error:
             raise unreadable(name, error) from error
