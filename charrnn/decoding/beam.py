@@ -69,9 +69,10 @@ def beam_search(
         texts.extend(parents, ids)
 
         long_enough = texts.length >= settings.length
+        complete = alphabet.complete(places)
         keep = []
         for row in range(len(ids)):
-            if (long_enough and places[row] == 0) or ends_with(texts.tail(row, stops), stops):
+            if (long_enough and complete[row]) or ends_with(texts.tail(row, stops), stops):
                 score = normalised(float(scores[row]), texts.length, settings.length_penalty)
                 ended.append(finished(vocabulary, texts.ids[row].tolist(), -float(scores[row]), score=score))
             else:

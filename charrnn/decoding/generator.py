@@ -115,11 +115,12 @@ class Generation:
             ids = choose(filtered(logits + alphabet.mask[places]), generators)
             self._nats[active] -= log_softmax(logits)[np.arange(len(ids)), ids]
             places = alphabet.following[places, ids]
+            complete = alphabet.complete(places).tolist()
             keep = []
             for row, (n, id_) in enumerate(zip(active.tolist(), ids.tolist(), strict=True)):
                 drawn = self._drawn[n]
                 drawn.append(id_)
-                done = (len(drawn) >= settings.length and places[row] == 0) or ends_with(drawn, stops)
+                done = (len(drawn) >= settings.length and complete[row]) or ends_with(drawn, stops)
                 if not done:
                     keep.append(row)
                 piece = spelled[n](id_, done)

@@ -1,0 +1,343 @@
+"""``charrnn sample``: checkpoint → text on stdout."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import options
+from charrnn.errors import TextError, UsageError
+
+if TYPE_CHECKING:
+    from charrnn.checkpoint import Checkpoint
+    from charrnn.decoding.generator import Sample
+
+CHOOSING, SEARCH = "Choosing", "Beam search"  # panels of --help
+_FLUSH_EVERY = 0.01  # seconds: as smooth as an eye can see, without a system call per character
+
+
+def sample(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]", help="A file, a run's folder or its name. Default: the run trained last."
+        ),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="What the text begins with.")] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option("--prompt-file", metavar="FILE", help="The same from a file; - for standard input.")
+    ] = None,
+    length: Annotated[
+        int, typer.Option("--length", metavar="N", help="Characters to generate (bytes, for a model of bytes).")
+    ] = 500,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", metavar="TEXT", help="End with the first of these strings; may be given repeatedly."),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", help="How many texts.")] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="T",
+            help="Below 1 more predictable, above 1 more surprising. Default: 1.",
+            rich_help_panel=CHOOSING,
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", metavar="K", help="Only the K likeliest characters.", rich_help_panel=CHOOSING),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            metavar="P",
+            help="Only the likeliest characters that together reach probability P, after --temperature and --top-k.",
+            rich_help_panel=CHOOSING,
+        ),
+    ] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always the likeliest character.", rich_help_panel=CHOOSING)
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Repeats a sample exactly. Default: a new one each time, named on stderr.",
+            rich_help_panel=CHOOSING,
+        ),
+    ] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            "--beam",
+            metavar="K",
+            help="Search for the likeliest text, K at a time; with --samples, the best of the K.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--length-penalty",
+            metavar="A",
+            help="Above 0, longer texts rank higher; matters with --stop. Default: 0.6.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None,
+        typer.Option(
+            "--no-repeat-ngram",
+            metavar="N",
+            help="Never generate the same N characters in a row twice.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda|mps",
+            help="Where to compute; auto is the CPU, which is faster but for large batches.",
+        ),
+    ] = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Generate text with a trained model.
+
+    Prompt and continuation go to standard output as they are drawn. A stop string is kept in the text.
+    """
+    given = locals() | {"stop": stop or []}
+    _check(given)
+    text = _prompt(prompt, prompt_file)
+
+    from charrnn.checkpoint import Checkpoint, locate
+
+    model = Checkpoint.load(locate(checkpoint))
+    _warn(model, text, stop or [], quiet)
+    if beam is not None:
+        _search(model, text, given)
+    else:
+        _draw(model, text, given)
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Options that are out of range, or say nothing together.
+
+    Raises:
+        UsageError: the first such.
+    """
+    from charrnn.decoding.filters import FILTERS, compose
+
+    compose({name: given[name] for name in FILTERS})
+    for name, least in (("length", 1), ("samples", 1), ("seed", 0), ("beam", 1), ("no_repeat_ngram", 1)):
+        if given[name] is not None and given[name] < least:
+            raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, got {given[name]}")
+    penalty = given["length_penalty"]
+    if penalty is not None and not 0 <= penalty < math.inf:
+        raise UsageError(f"--length-penalty: expected 0 or more, got {penalty}")
+    if given["device"] not in ("auto", "cpu", "cuda", "mps"):
+        raise UsageError(f"--device: expected auto, cpu, cuda or mps, got {given['device']}")
+    if "" in given["stop"]:
+        raise UsageError("--stop: expected text, got nothing")
+    if given["prompt"] is not None and given["prompt_file"] is not None:
+        raise UsageError("--prompt and --prompt-file: give one of them")
+
+    drawing = [name for name in (*FILTERS, "seed") if given[name] is not None]
+    searching = [name for name in ("length_penalty", "no_repeat_ngram") if given[name] is not None]
+    if given["greedy"] and given["beam"] is not None:
+        raise UsageError("--greedy and --beam: give one of them; --beam 1 is greedy")
+    for chosen in ("greedy", "beam"):
+        if given[chosen] and drawing:
+            raise UsageError(f"--{drawing[0].replace('_', '-')}: nothing is drawn with --{chosen}; leave one out")
+    if searching and given["beam"] is None:
+        raise UsageError(f"--{searching[0].replace('_', '-')}: works with --beam K")
+    if given["greedy"] and given["samples"] > 1:
+        raise UsageError("--samples: with --greedy all would be the same; --beam K finds several")
+    if given["beam"] is not None and given["samples"] > given["beam"]:
+        raise UsageError(f"--samples: --beam {given['beam']} finds {given['beam']} at most; use a wider beam")
+
+
+def _prompt(prompt: str | None, file: str | None) -> str:
+    """The prompt's text; what of it no Unicode text can have becomes U+FFFD.
+
+    Raises:
+        TextError: the file cannot be read, or is not UTF-8.
+    """
+    if file is None:
+        # An argument's bytes that are not UTF-8 come as lone surrogates.
+        return (prompt or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    where = "standard input" if file == "-" else file
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read().decode("utf-8")
+        with open(file, "rb") as stream:
+            return stream.read().decode("utf-8")
+    except OSError as error:
+        raise TextError(f"--prompt-file {file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"--prompt-file: {where} is not UTF-8 at byte {error.start}; convert it first") from error
+
+
+def _warn(model: Checkpoint, prompt: str, stop: list[str], quiet: bool) -> None:
+    """Say which characters the model has never seen."""
+    from charrnn.cli.console import name_of, note
+
+    unseen = model.vocabulary.unseen(prompt)
+    if unseen:
+        named = ", ".join(name_of(c) if len(c) == 1 else c for c in unseen[:8])
+        more = f" and {len(unseen) - 8} more" if len(unseen) > 8 else ""
+        note(f"the model has never seen {named}{more}; it reads the unknown symbol instead", quiet)
+    for text in stop:
+        if model.vocabulary.unseen(text):
+            note(f"--stop {text}: never happens, the model does not have all of its characters", quiet)
+
+
+def _draw(model: Checkpoint, prompt: str, given: dict[str, Any]) -> None:
+    """Sample, or choose greedily: the first text streams, the others follow when all are done."""
+    from charrnn.cli.console import note
+    from charrnn.decoding.engine import engine_for
+    from charrnn.decoding.filters import FILTERS
+    from charrnn.decoding.generator import Generation, Sampling
+
+    seed = given["seed"] if given["seed"] is not None else int.from_bytes(os.urandom(4), "little")
+    settings = Sampling(
+        length=given["length"],
+        greedy=given["greedy"],
+        samples=given["samples"],
+        seed=seed,
+        stop=tuple(given["stop"]),
+        **{name: given[name] for name in FILTERS},
+    )
+    engine = engine_for(model, given["device"], settings.samples)
+    generation = Generation(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
+    paper = None if given["json"] else Paper(prompt)
+    headings = [f"sample {n + 1} of {settings.samples}, seed {seed + n}" for n in range(settings.samples)]
+    several = settings.samples > 1
+    began = time.perf_counter()
+    try:
+        if paper:
+            paper.begin(headings[0] if several else None)
+        waiting: list[list[str]] = [[] for _ in range(settings.samples)]
+        for n, piece in generation:
+            if n == 0 and paper:
+                paper.write(piece)
+            elif n:
+                waiting[n].append(piece)
+        seconds = time.perf_counter() - began
+        if paper:
+            paper.end()
+            for heading, pieces in zip(headings[1:], waiting[1:], strict=True):
+                paper.begin(heading)
+                paper.write("".join(pieces))
+                paper.end()
+    finally:
+        if given["seed"] is None and not given["greedy"] and paper:
+            note(f"again: --seed {seed}", given["quiet"])
+    if not paper:
+        _print_json(model, prompt, generation.samples, seconds, None if given["greedy"] else seed)
+
+
+def _search(model: Checkpoint, prompt: str, given: dict[str, Any]) -> None:
+    """Beam search: the best, or the n best, and their figures on stderr."""
+    from charrnn.cli.console import note
+    from charrnn.decoding.beam import BeamSearch, beam_search
+    from charrnn.decoding.engine import engine_for
+
+    optional = {name: given[name] for name in ("length_penalty", "no_repeat_ngram") if given[name] is not None}
+    settings = BeamSearch(beam=given["beam"], length=given["length"], stop=tuple(given["stop"]), **optional)
+    engine = engine_for(model, given["device"], settings.beam)
+    began = time.perf_counter()
+    found = beam_search(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
+    seconds = time.perf_counter() - began
+    best = found[: given["samples"]]
+    if given["json"]:
+        _print_json(model, prompt, best, seconds, None)
+        return
+    paper = Paper(prompt)
+    unit = model.vocabulary.unit.replace("char", "character")
+    for rank, one in enumerate(best, 1):
+        paper.begin(f"{rank} of {len(best)}" if given["samples"] > 1 else None)
+        paper.write(one.data.decode("utf-8", "surrogateescape"))
+        paper.end()
+        note(f"log-probability {one.log_probability:.4f}, {one.bits_per_char:.4f} bits per {unit}", given["quiet"])
+
+
+def _print_json(
+    model: Checkpoint, prompt: str, samples: Sequence[Sample], seconds: float, seed: int | None
+) -> None:  # fmt: skip
+    from charrnn.cli.console import print_json
+
+    listed = []
+    for one in samples:
+        entry = {"text": one.text, "nats": one.nats, "log_probability": one.log_probability}
+        entry |= {"seed": one.seed if seed is not None else None, "characters": one.characters}
+        listed.append(entry if one.score is None else entry | {"score": one.score})
+    print_json(
+        {
+            "schema": 1,
+            "checkpoint": str(model.path),
+            "prompt": prompt,
+            "samples": listed,
+            "characters_per_second": sum(one.characters for one in samples) / max(seconds, 1e-9),
+        }
+    )
+
+
+class Paper:
+    """Standard output, for generated text.
+
+    A pipe or file gets the exact bytes. A terminal gets them with what it would obey made visible, in whatever
+    encoding it has, the prompt dimmed, and a newline at the end. Nothing here is Rich's: text is data, not markup.
+    """
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
+        self._terminal = sys.stdout.isatty()
+        self._colour = self._terminal and not os.environ.get("NO_COLOR")
+        self._flushed = 0.0
+        self._last = ""
+
+    def begin(self, heading: str | None = None) -> None:
+        """Start a text: its heading, if there are several, and the prompt."""
+        if heading is not None:
+            self._put(f"--- {heading} ---\n")
+        if self.prompt:
+            self._put("\x1b[2m" if self._colour else "")
+            self.write(self.prompt)
+            self._put("\x1b[22m" if self._colour else "")
+        self._headed = heading is not None
+
+    def write(self, text: str) -> None:
+        """Some text; its first character appears at once."""
+        from charrnn.cli.console import show
+
+        self._put(show(text) if self._terminal else text)
+        self._last = text or self._last
+        now = time.perf_counter()
+        if now - self._flushed > _FLUSH_EVERY:
+            sys.stdout.flush()
+            self._flushed = now
+
+    def end(self) -> None:
+        """End the text; a terminal's next line, and the next text's heading, begin on a line of their own."""
+        if (self._terminal or self._headed) and not self._last.endswith("\n"):
+            self._put("\n")
+        sys.stdout.flush()
+
+    def _put(self, text: str) -> None:
+        if self._terminal:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.buffer.write(text.encode(encoding, "backslashreplace"))
+        else:
+            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))

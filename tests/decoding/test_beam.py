@@ -1,0 +1,115 @@
+"""Beam search against greedy choice at one end and exhaustive search at the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.beam import BeamSearch, Histories, beam_search, normalised
+from charrnn.decoding.filters import log_softmax
+from charrnn.decoding.generator import Sampling, generate
+from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.decoding.torch_engine import TorchEngine
+
+Make = Callable[..., Checkpoint]
+
+
+def score(checkpoint: Checkpoint, prompt: str, text: str) -> float:
+    """Log-probability of ``text`` after newline and prompt: the whole sequence at once, by torch."""
+    vocabulary = checkpoint.vocabulary
+    engine = TorchEngine.from_checkpoint(checkpoint)
+    ids = vocabulary.encode("\n" + prompt + text)
+    logits, _ = engine.run(ids[:-1, None], engine.initial_state(1))
+    each = log_softmax(logits[:, 0])[np.arange(len(ids) - 1), ids[1:]]
+    return float(each[len(vocabulary.encode(prompt)) :].sum())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("stop", [(), ("a",), ("bc", "\n")])
+def test_one_beam_is_greedy(tiny_checkpoint: Make, cell: str, stop: tuple[str, ...]) -> None:
+    for seed in range(5):
+        checkpoint = tiny_checkpoint(cell=cell, seed=seed)
+        engine = NumpyEngine.from_checkpoint(checkpoint)
+        (greedy,) = generate(engine, checkpoint.vocabulary, "abc", Sampling(length=80, greedy=True, stop=stop))
+        (best,) = beam_search(engine, checkpoint.vocabulary, "abc", BeamSearch(beam=1, length=80, stop=stop))
+        assert best.text == greedy.text
+        assert best.nats == pytest.approx(greedy.nats, abs=1e-6)
+
+
+def test_a_beam_as_wide_as_the_space_is_exhaustive(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(Vocabulary.of("\nabc"), seed=3)
+    every = {"".join(text) for text in product("\nabc", repeat=4)}
+    found = beam_search(
+        NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "ab", BeamSearch(beam=256, length=4)
+    )
+    expected = sorted(((score(checkpoint, "ab", text), text) for text in every), reverse=True)
+    assert [sample.text for sample in found] == [text for _, text in expected]
+    np.testing.assert_allclose([sample.log_probability for sample in found], [s for s, _ in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
+def test_exhaustive_with_stop_and_length_penalty(tiny_checkpoint: Make, alpha: float) -> None:
+    checkpoint = tiny_checkpoint(Vocabulary.of("\nabc"), seed=4)
+    every = {"".join(text) for text in product("\nabc", repeat=4)}
+    every = {text[: text.index("a") + 1] if "a" in text else text for text in every}
+    settings = BeamSearch(beam=300, length=4, stop=("a",), length_penalty=alpha)
+    found = beam_search(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "", settings)
+    scores = {text: normalised(score(checkpoint, "", text), len(text), alpha) for text in every}
+    assert [sample.text for sample in found] == sorted(every, key=lambda text: -scores[text])
+    np.testing.assert_allclose([sample.score for sample in found], sorted(scores.values(), reverse=True), atol=1e-4)
+
+
+def test_log_probability_is_the_models_own(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(seed=5)
+    found = beam_search(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "dab", BeamSearch(4, 60))
+    assert len(found) == 4
+    assert [sample.score for sample in found] == sorted((sample.score for sample in found), reverse=True)  # type: ignore[type-var]
+    for sample in found:
+        assert sample.characters == len(sample.text) == 60
+        assert sample.log_probability == pytest.approx(score(checkpoint, "dab", sample.text), abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_no_ngram_twice(tiny_checkpoint: Make, n: int) -> None:
+    checkpoint = tiny_checkpoint(seed=6)
+    length = 9 if n == 1 else 40
+    settings = BeamSearch(beam=3, length=length, no_repeat_ngram=n)
+    for sample in beam_search(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "a", settings):
+        grams = [sample.text[i : i + n] for i in range(len(sample.text) - n + 1)]
+        assert len(set(grams)) == len(grams)
+
+
+def test_where_nothing_else_is_left_it_repeats(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(Vocabulary.of("\na"))
+    settings = BeamSearch(beam=2, length=30, no_repeat_ngram=2)
+    (best, *_) = beam_search(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "", settings)
+    assert best.characters == 30
+
+
+def test_bytes_stay_utf8(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary.of("\n aé你🎉", "byte")
+    for seed in range(5):
+        checkpoint = tiny_checkpoint(vocabulary, seed=seed)
+        for sample in beam_search(NumpyEngine.from_checkpoint(checkpoint), vocabulary, "é", BeamSearch(5, 20)):
+            assert sample.data.decode("utf-8") == sample.text
+            assert 20 <= sample.characters <= 23
+
+
+def test_histories_equal_plain_lists() -> None:
+    rng = np.random.default_rng(0)
+    histories, lists = Histories(1), [[]]  # type: ignore[var-annotated]
+    for step in range(400):
+        width = int(rng.integers(1, 7))
+        parents = rng.integers(0, len(lists), width) if step % 3 else np.full(width, rng.integers(0, len(lists)))
+        ids = rng.integers(0, 100, width)
+        histories.extend(parents, ids)
+        lists = [[*lists[parent], int(id_)] for parent, id_ in zip(parents, ids, strict=True)]
+        if step % 5 == 0 and width > 2:
+            histories.select(np.array([2, 0]))
+            lists = [lists[2], lists[0]]
+        assert histories.ids.tolist() == lists

@@ -1,0 +1,122 @@
+"""What is generated, and that its figures are the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.filters import log_softmax
+from charrnn.decoding.generator import Generation, Sampling, generate
+from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.decoding.torch_engine import TorchEngine
+
+Make = Callable[..., Checkpoint]
+
+
+def score(checkpoint: Checkpoint, prompt: str, data: bytes) -> float:
+    """Nats of generated text after newline and prompt: the whole sequence at once, by torch."""
+    vocabulary = checkpoint.vocabulary
+    engine = TorchEngine.from_checkpoint(checkpoint)
+    before = vocabulary.encode("\n" + prompt)
+    if vocabulary.unit == "char":
+        after = vocabulary.encode(data.decode())
+    else:
+        after = vocabulary.encode_codes(np.frombuffer(data, np.uint8))
+    ids = np.concatenate((before, after))
+    logits, _ = engine.run(ids[:-1, None], engine.initial_state(1))
+    each = log_softmax(logits[:, 0])[np.arange(len(ids) - 1), ids[1:]]
+    return -float(each[len(before) - 1 :].sum())
+
+
+FILTERED = Sampling(length=120, temperature=0.7, top_k=5, top_p=0.9, seed=4)
+
+
+@pytest.mark.parametrize("prompt", ["", "a", "abcdefgh" * 100, "nothing of this is known: xyz"])
+@pytest.mark.parametrize("how", [Sampling(length=120, seed=1), FILTERED, Sampling(length=120, greedy=True)])
+def test_nats_are_the_models_own(tiny_checkpoint: Make, prompt: str, how: Sampling) -> None:
+    checkpoint = tiny_checkpoint()
+    (sample,) = generate(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, prompt, how)
+    assert len(sample.text) == sample.characters == 120
+    assert sample.nats == pytest.approx(score(checkpoint, prompt, sample.data), abs=1e-3)
+    assert sample.log_probability == -sample.nats
+
+
+def test_a_seed_repeats_and_a_batch_does_not_matter(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint()
+    engine, vocabulary = NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary
+    together = generate(engine, vocabulary, "ab", Sampling(length=100, seed=7, samples=5, stop=("ab",)))
+    assert len({sample.text for sample in together}) == 5
+    for n, one in enumerate(together):
+        (alone,) = generate(engine, vocabulary, "ab", Sampling(length=100, seed=7 + n, stop=("ab",)))
+        assert (one.text, one.seed) == (alone.text, 7 + n)
+        assert one.nats == pytest.approx(alone.nats, abs=1e-3)
+
+
+def test_both_engines_draw_the_same(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint()
+    how = Sampling(length=60, seed=3, samples=3)
+    texts = [
+        [sample.text for sample in generate(kind.from_checkpoint(checkpoint), checkpoint.vocabulary, "a", how)]
+        for kind in (NumpyEngine, TorchEngine)
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_pieces_are_the_samples(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary.of("\n aé你🎉", "byte")
+    checkpoint = tiny_checkpoint(vocabulary)
+    for utf8 in (True, False):
+        how = Sampling(length=50, samples=3, seed=1)
+        generation = Generation(NumpyEngine.from_checkpoint(checkpoint), vocabulary, "é", how, utf8=utf8)
+        pieces = ["", "", ""]
+        for n, piece in generation:
+            pieces[n] += piece
+        for piece, sample in zip(pieces, generation.samples, strict=True):
+            assert piece.encode("utf-8", "surrogateescape") == sample.data
+            assert sample.nats == pytest.approx(score(checkpoint, "é", sample.data), abs=1e-3)
+
+
+def test_stop_ends_the_text_and_is_kept(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint()
+    engine, vocabulary = NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary
+    (free,) = generate(engine, vocabulary, "", Sampling(length=300, seed=2))
+    stop = free.text[100:102]
+    (stopped,) = generate(engine, vocabulary, "", Sampling(length=300, seed=2, stop=("never!", stop)))
+    assert stopped.text == free.text[: free.text.index(stop) + 2]
+
+
+def test_the_prompt_does_not_count_as_a_stop(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint()
+    (sample,) = generate(
+        NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "a", Sampling(length=2, stop=("ab",), seed=1)
+    )
+    assert sample.characters == 2 or sample.text == "ab"
+
+
+def test_a_vocabulary_without_newline_begins_with_unknown(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(Vocabulary.of("abc"))
+    (sample,) = generate(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "", Sampling(length=20))
+    assert set(sample.text) <= set("abc")
+    assert sample.nats == pytest.approx(score(checkpoint, "", sample.data), abs=1e-3)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(min_size=1, max_size=8),
+    seed=st.integers(0, 1000),
+    temperature=st.sampled_from([0.3, 1.0, 3.0]),
+    length=st.integers(1, 30),
+)
+def test_bytes_stay_utf8(tiny_checkpoint: Make, text: str, seed: int, temperature: float, length: int) -> None:
+    vocabulary = Vocabulary.of(text, "byte")
+    checkpoint = tiny_checkpoint(vocabulary, seed=seed, num_layers=1, hidden_size=4, embedding_size=3)
+    how = Sampling(length=length, temperature=temperature, seed=seed, samples=2)
+    for sample in generate(NumpyEngine.from_checkpoint(checkpoint), vocabulary, text, how):
+        assert sample.data.decode("utf-8") == sample.text
+        assert length <= sample.characters <= length + 3
