@@ -42,6 +42,7 @@ def look(
 ) -> None:
     """Run a view and show its report where it is wanted: in an HTML file, as JSON, or in the terminal."""
     from charrnn.checkpoint import Checkpoint, locate
+    from charrnn.evaluation.evaluator import trained_on
     from charrnn.inspection import inspect
     from charrnn.inspection.subject import Subject
 
@@ -49,7 +50,7 @@ def look(
     if text is not None:
         subject = Subject.read(loaded, text, length)
     elif length is not None:
-        subject = Subject.trained_on(loaded, length)
+        subject = Subject.of_corpus(loaded, trained_on(loaded), length)
     else:
         subject = Subject.of(loaded, "", "no text")
     report = inspect(name, subject, *arguments, **chosen)

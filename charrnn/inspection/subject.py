@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
+from charrnn.data.corpus import Corpus
 from charrnn.data.reading import Reader
 from charrnn.data.sources import gather
 from charrnn.errors import TextError
-from charrnn.evaluation.evaluator import corpus_ids, trained_on
+from charrnn.evaluation.evaluator import corpus_ids
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,16 @@ class Subject:
         return cls(checkpoint, checkpoint.vocabulary.encode_codes(codes), text, name)
 
     @classmethod
-    def trained_on(cls, checkpoint: Checkpoint, length: int, split: str = "validation") -> Subject:
-        """The beginning of a split of the corpus that the checkpoint was trained on.
+    def of_corpus(cls, checkpoint: Checkpoint, corpus: Corpus, length: int, split: str = "validation") -> Subject:
+        """The beginning of a split of a prepared corpus.
 
         Raises:
-            TextError: the corpus is gone or has changed, or the split is empty.
+            TextError: the split is empty, or the corpus has another unit.
         """
-        corpus = trained_on(checkpoint)
+        ids, _ = corpus_ids(checkpoint, corpus, split)
         codes = np.append(np.asarray(corpus.vocabulary.codes, np.int64), 0xFFFD)[corpus.ids(split)[:length]]
         text = codes.astype("<u4").tobytes().decode("utf-32-le")
-        ids = corpus_ids(checkpoint, corpus, split)[0][:length]
-        return cls(checkpoint, ids, text, f"{corpus.name}, {split}")
+        return cls(checkpoint, np.asarray(ids[:length]), text, f"{corpus.name}, {split}")
 
     def require(self, characters: int) -> None:
         """Raises TextError where the text is shorter than a view needs."""

@@ -1,0 +1,79 @@
+"""Gradients by autograd against finite differences, the fused layers and a closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from charrnn.cells import CELLS
+from charrnn.checkpoint import Checkpoint
+from charrnn.inspection.activations import run
+from charrnn.inspection.gradients import distances, gradient_norms
+from charrnn.model.network import CharRNN
+
+Model = Callable[..., Checkpoint]
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_against_finite_differences(model: Model, text: str, cell: str) -> None:
+    """The gradient at the state before the last characters, from a run that begins with that state moved a little."""
+    checkpoint = model(cell)
+    config = checkpoint.config.model
+    weights = {name: array.astype(np.float64) for name, array in checkpoint.weights.items()}
+    ids = checkpoint.vocabulary.encode(text[:7])[:, None]
+    norms = gradient_norms(checkpoint, ids)
+    k = 4  # h_{t-k} is the state once ids[6 - k] was read
+    before = run(np, config, weights, ids[: 7 - k], keep=frozenset("o" if cell == "lstm" else ""))
+
+    def loss(states: list[tuple[np.ndarray, ...]]) -> float:
+        logits = run(np, config, weights, ids[7 - k : -1], states).logits[-1, 0]
+        return float(np.log(np.exp(logits).sum()) - logits[ids[-1, 0]])
+
+    # Of the top layer, for moving its state moves nothing else of that time.
+    slopes = []
+    for part in range(len(CELLS[cell].state)):
+        slope = np.zeros(config.hidden_size)
+        for unit in range(config.hidden_size):
+            for step in (1e-5, -1e-5):
+                moved = [tuple(array.copy() for array in layer) for layer in before.states]
+                moved[-1][part][0, unit] += step
+                slope[unit] += loss(moved) / (2 * step)
+        slopes.append(slope)
+    assert norms["h layer 1"][k - 1] == pytest.approx(np.linalg.norm(slopes[0]), rel=1e-5)
+    if cell == "lstm":  # c moves h = o tanh(c) of its own time too
+        through_h = slopes[0] * before.parts[-1]["o"][-1][0] * (1 - np.tanh(before.states[-1][1][0]) ** 2)
+        assert norms["c layer 1"][k - 1] == pytest.approx(np.linalg.norm(slopes[1] + through_h), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_input_gradients_are_those_of_the_fused_layers(model: Model, text: str, cell: str) -> None:
+    checkpoint = model(cell)
+    network = CharRNN(checkpoint.config.model, len(checkpoint.vocabulary)).double()
+    network.load_weights(checkpoint.weights)
+    caught: list[torch.Tensor] = []
+    network.embedding.register_forward_hook(lambda module, inputs, output: caught.append(output))
+    ids = torch.from_numpy(checkpoint.vocabulary.encode(text[:30]))
+    logits, _ = network(ids[:-1, None], network.initial_state(1))
+    loss = torch.nn.functional.cross_entropy(logits[-1], ids[-1:])
+    (gradient,) = torch.autograd.grad(loss, caught)
+    norms = gradient_norms(checkpoint, ids.numpy()[:, None])
+    np.testing.assert_allclose(norms["input"], gradient[:, 0].norm(dim=-1).flip(0).numpy(), rtol=1e-6)
+
+
+def test_a_contracting_network_forgets_at_the_rate_of_its_weights(model: Model, text: str) -> None:
+    checkpoint = model("rnn", num_layers=1)
+    weights = checkpoint.weights
+    weights["layers.0.weight_hh_l0"][:] = 0.5 * np.eye(12, dtype=np.float32)
+    for name in ("weight_ih_l0", "bias_ih_l0", "bias_hh_l0"):
+        weights[f"layers.0.{name}"][:] = 0  # so that h stays 0, where tanh' is 1
+    norms = gradient_norms(checkpoint, checkpoint.vocabulary.encode(text[:20])[:, None])["h layer 0"]
+    np.testing.assert_allclose(norms[1:] / norms[:-1], 0.5)
+
+
+def test_distances() -> None:
+    assert distances(200) == [1, 2, 4, 8, 16, 32, 64, 128, 200]
+    assert distances(8) == [1, 2, 4, 8]
+    assert distances(1) == [1]

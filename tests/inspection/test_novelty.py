@@ -1,0 +1,42 @@
+"""Copied lengths against looking everywhere."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.inspection.novelty import copied_lengths, unseen_shares
+
+letters = st.lists(st.integers(0, 2), max_size=30)
+
+
+def brute_force(sample: list[int], training: list[int]) -> list[int]:
+    def occurs(part: list[int]) -> bool:
+        return any(training[i : i + len(part)] == part for i in range(len(training) - len(part) + 1))
+
+    return [max(n for n in range(end + 1) if occurs(sample[end - n : end])) for end in range(1, len(sample) + 1)]
+
+
+@given(letters, letters, letters)
+def test_against_looking_everywhere(sample: list[int], first: list[int], second: list[int]) -> None:
+    lengths = copied_lengths(sample, [first, second])
+    assert lengths == brute_force(sample, first + second)
+    if sample:
+        for n, share in enumerate(unseen_shares(lengths, 6), 1):
+            seen = {tuple((first + second)[i : i + n]) for i in range(len(first + second) - n + 1)}
+            grams = [tuple(sample[i : i + n]) for i in range(len(sample) - n + 1)]
+            assert share == sum(gram not in seen for gram in grams) / len(grams)
+
+
+def test_a_megabyte_takes_seconds(tmp_path: Path) -> None:
+    source = random.Random(0)
+    training = [source.randrange(40) for _ in range(1_000_000)]
+    sample = training[5000:6000] + [source.randrange(40) for _ in range(1000)]
+    begin = time.perf_counter()
+    lengths = copied_lengths(sample, [training])
+    assert max(lengths) == lengths[999] == 1000
+    assert time.perf_counter() - begin < 20
