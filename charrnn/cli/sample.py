@@ -25,9 +25,7 @@ _FLUSH_EVERY = 0.01  # seconds: as smooth as an eye can see, without a system ca
 def sample(
     checkpoint: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[CHECKPOINT]", help="A file, a run's folder or its name. Default: the run trained last."
-        ),
+        typer.Argument(metavar="CHECKPOINT", help="A file, a run's folder or its name. Default: the run trained last."),
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="What the text begins with.")] = None,
     prompt_file: Annotated[
@@ -125,10 +123,11 @@ def sample(
 
     model = Checkpoint.load(locate(checkpoint))
     _warn(model, text, stop or [], quiet)
-    if beam is not None:
-        _search(model, text, given)
-    else:
-        _draw(model, text, given)
+    try:
+        (_draw if beam is None else _search)(model, text, given)
+    except BrokenPipeError:
+        # Whoever read our output has enough. What is still buffered must not fail again when the interpreter exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check(given: dict[str, Any]) -> None:

@@ -19,14 +19,15 @@ from charrnn.decoding.torch_engine import TorchEngine
 Make = Callable[..., Checkpoint]
 
 
-def score(checkpoint: Checkpoint, prompt: str, text: str) -> float:
-    """Log-probability of ``text`` after newline and prompt: the whole sequence at once, by torch."""
+def scores_of(checkpoint: Checkpoint, prompt: str, texts: list[str]) -> list[float]:
+    """Log-probabilities of texts after newline and prompt: whole sequences at once, by torch."""
     vocabulary = checkpoint.vocabulary
     engine = TorchEngine.from_checkpoint(checkpoint)
-    ids = vocabulary.encode("\n" + prompt + text)
-    logits, _ = engine.run(ids[:-1, None], engine.initial_state(1))
-    each = log_softmax(logits[:, 0])[np.arange(len(ids) - 1), ids[1:]]
-    return float(each[len(vocabulary.encode(prompt)) :].sum())
+    longest = max(map(len, texts))
+    ids = np.stack([vocabulary.encode("\n" + prompt + text.ljust(longest, "\n")) for text in texts], 1)  # (T, B)
+    logits, _ = engine.run(ids[:-1], engine.initial_state(len(texts)))
+    each = np.take_along_axis(log_softmax(logits), ids[1:, :, None], 2)[:, :, 0]
+    return [float(each[len(prompt) : len(prompt) + len(text), b].sum()) for b, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -47,7 +48,8 @@ def test_a_beam_as_wide_as_the_space_is_exhaustive(tiny_checkpoint: Make) -> Non
     found = beam_search(
         NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "ab", BeamSearch(beam=256, length=4)
     )
-    expected = sorted(((score(checkpoint, "ab", text), text) for text in every), reverse=True)
+    texts = sorted(every)
+    expected = sorted(zip(scores_of(checkpoint, "ab", texts), texts, strict=True), reverse=True)
     assert [sample.text for sample in found] == [text for _, text in expected]
     np.testing.assert_allclose([sample.log_probability for sample in found], [s for s, _ in expected], atol=1e-4)
 
@@ -59,7 +61,9 @@ def test_exhaustive_with_stop_and_length_penalty(tiny_checkpoint: Make, alpha: f
     every = {text[: text.index("a") + 1] if "a" in text else text for text in every}
     settings = BeamSearch(beam=300, length=4, stop=("a",), length_penalty=alpha)
     found = beam_search(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "", settings)
-    scores = {text: normalised(score(checkpoint, "", text), len(text), alpha) for text in every}
+    texts = sorted(every)
+    raw = scores_of(checkpoint, "", texts)
+    scores = {text: normalised(score, len(text), alpha) for text, score in zip(texts, raw, strict=True)}
     assert [sample.text for sample in found] == sorted(every, key=lambda text: -scores[text])
     np.testing.assert_allclose([sample.score for sample in found], sorted(scores.values(), reverse=True), atol=1e-4)
 
@@ -69,9 +73,10 @@ def test_log_probability_is_the_models_own(tiny_checkpoint: Make) -> None:
     found = beam_search(NumpyEngine.from_checkpoint(checkpoint), checkpoint.vocabulary, "dab", BeamSearch(4, 60))
     assert len(found) == 4
     assert [sample.score for sample in found] == sorted((sample.score for sample in found), reverse=True)  # type: ignore[type-var]
-    for sample in found:
+    scores = scores_of(checkpoint, "dab", [sample.text for sample in found])
+    for sample, score in zip(found, scores, strict=True):
         assert sample.characters == len(sample.text) == 60
-        assert sample.log_probability == pytest.approx(score(checkpoint, "dab", sample.text), abs=1e-3)
+        assert sample.log_probability == pytest.approx(score, abs=1e-3)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
