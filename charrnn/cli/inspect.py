@@ -23,9 +23,6 @@ _TEXT = Annotated[
 ]
 _SAMPLE = Annotated[str | None, typer.Option("--text", metavar="FILE|-", help="The sample; else one is drawn.")]
 _LENGTH = Annotated[int, typer.Option("--length", min=1, help="Characters of the text to look at.")]
-_CHECKPOINT = Annotated[
-    str | None, typer.Argument(metavar="CHECKPOINT", help="File, run folder or run name; else the run trained last.")
-]
 _HTML = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML file.")]
 
 
@@ -102,7 +99,7 @@ def command(name: str, view: View) -> Callable[..., None]:
     if view.argument:
         metavar, help = view.argument
         annotations["argument"] = Annotated[str, typer.Argument(metavar=metavar, help=help)]
-    annotations["checkpoint"], defaults["checkpoint"] = _CHECKPOINT, None
+    annotations["checkpoint"], defaults["checkpoint"] = options.Checkpoint, None
     if view.length is not None:
         annotations["text"], defaults["text"] = _TEXT if view.length else _SAMPLE, None
     if view.length:

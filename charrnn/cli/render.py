@@ -113,8 +113,8 @@ def _style(level: int) -> str:
 
 def _chart(console: Console, chart: Chart) -> None:
     width, height = max(20, min(console.width - 12, 72)), 18
-    across = axis_of([x for s in chart.series for x in s.x], chart.log_x)
-    up = axis_of([y for s in chart.series for y in s.y], chart.log_y)
+    across = axis_of([*chart.limits, *(x for s in chart.series for x in s.x)], chart.log_x)
+    up = axis_of([*chart.limits, *(y for s in chart.series for y in s.y)], chart.log_y)
     grid = [[" "] * width for _ in range(height)]
     for k, series in enumerate(chart.series):
         for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):

@@ -31,18 +31,25 @@ def axis_of(values: Sequence[float], log: bool) -> Axis:
     """The axis that holds some values, with up to eight ticks at round numbers.
 
     >>> axis_of([0.0, 4.0], False).ticks, axis_of([1.0, 200.0], True).ticks
-    ((0.0, 1.0, 2.0, 3.0, 4.0), (1.0, 10.0, 100.0, 1000.0))
+    ((0.0, 1.0, 2.0, 3.0, 4.0), (1.0, 10.0, 100.0))
     """
     usable = [value for value in values if math.isfinite(value) and (value > 0 or not log)] or [1.0]
     low, high = min(usable), max(usable)
     if log:
-        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        last = max(last, first + 1)
-        every = 1 + (last - first) // 7
-        return Axis(10.0**first, 10.0**last, tuple(10.0**n for n in range(first, last + 1, every)), True)
+        return _logarithmic(low, high)
     if low == high:
         low, high = low - 0.5, high + 0.5
     unit = 10.0 ** math.floor(math.log10(high - low))
     step = next(step for step in (unit / 5, unit / 2, unit, unit * 2) if (high - low) / step < 7)
     ticks = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
     return Axis(low, high, tuple(n * step for n in ticks), False)
+
+
+def _logarithmic(low: float, high: float) -> Axis:
+    """As tight as the values where two powers of ten lie between them, or else from one power of ten to another."""
+    first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+    if last <= first:
+        first, last = math.floor(math.log10(low)), max(math.ceil(math.log10(high)), math.floor(math.log10(low)) + 1)
+        low, high = 10.0**first, 10.0**last
+    every = 1 + (last - first) // 7
+    return Axis(low, high, tuple(10.0**n for n in range(first, last + 1, every)), True)

@@ -43,7 +43,7 @@ def gates(subject: Subject) -> Report:
             rows.append([k, f"{gate} ({name})", *means])
             found.append({"layer": k, "gate": gate, "name": name, "left": shut.tolist(), "right": opened.tolist()})
         series = [Series(f"layer {k}", right[gate][k].tolist(), left[gate][k].tolist()) for k in layers]
-        blocks.append(Chart(f"{name} gate", "share of time > 0.9", "share of time < 0.1", series))
+        blocks.append(Chart(f"{name} gate", "share of time > 0.9", "share of time < 0.1", series, limits=(0.0, 1.0)))
     note = (
         f"{len(subject.ids):,} characters. A unit at the right edge has its gate open nearly always, one at the top "
         "has it shut; a forget gate at the right edge remembers for long."

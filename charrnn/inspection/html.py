@@ -103,8 +103,8 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 45, 15
 
 
 def _chart(chart: Chart) -> str:
-    across = axis_of([x for s in chart.series for x in s.x], chart.log_x)
-    up = axis_of([y for s in chart.series for y in s.y], chart.log_y)
+    across = axis_of([*chart.limits, *(x for s in chart.series for x in s.x)], chart.log_x)
+    up = axis_of([*chart.limits, *(y for s in chart.series for y in s.y)], chart.log_y)
 
     def left(x: float) -> float:
         return LEFT + (WIDTH - LEFT - 20) * (0.02 + 0.96 * across.at(x))

@@ -62,7 +62,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Series in one frame, as points or joined by lines; logarithmic axes leave out what is not positive."""
+    """Series in one frame, as points or joined by lines; logarithmic axes leave out what is not positive.
+
+    Both axes hold the values of ``limits`` too.
+    """
 
     title: str
     x_label: str
@@ -71,6 +74,7 @@ class Chart:
     kind: Literal["points", "lines"] = "points"
     log_x: bool = False
     log_y: bool = False
+    limits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""``charrnn inspect`` as a user meets it: every view in the terminal, as JSON, as a page."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.cli import console
+from charrnn.cli.inspect import inspect_app
+from charrnn.data.corpus import Corpus, prepare
+from charrnn.errors import CheckpointError, TextError, UsageError
+from charrnn.inspection import VIEWS
+
+TEXT = 'He said "no (never)", [bold]and[/x] <b>went</b>.\n\nShe: "I saw 12 é \x1b[31m of them?"\n\t日本 so\n' * 80
+ARGUMENTS = {"cell": ["0.3"], "beam": ["He [/x]"]}
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Callable[..., Checkpoint]) -> Corpus:
+    """A run under ``checkpoints/`` with the corpus that it might have been trained on."""
+    monkeypatch.chdir(tmp_path)
+    console.out.cache_clear()
+    console.err.cache_clear()
+    Path("story.txt").write_text(TEXT, encoding="utf-8")
+    corpus = prepare(["story.txt"])
+    made = tiny_checkpoint(corpus.vocabulary)
+    run = Path("checkpoints/story")
+    run.mkdir(parents=True)
+    Checkpoint(made.config, made.vocabulary, made.weights, corpus.description(), {"seconds": 1.5}).save(
+        run / "best.safetensors"
+    )
+    return corpus
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> tuple[str, str]:
+    result = CliRunner().invoke(inspect_app, list(arguments), input=stdin)
+    if result.exception:
+        raise result.exception
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("name", list(VIEWS))
+def test_a_view_of_the_run_trained_last(name: str) -> None:
+    stdout, _ = run(name, *ARGUMENTS.get(name, []))
+    assert len(stdout.splitlines()) > 3
+    assert "\x1b" not in stdout
+    document = json.loads(run(name, *ARGUMENTS.get(name, []), "--json")[0])
+    assert document["schema"] == 1
+    stdout, stderr = run(name, *ARGUMENTS.get(name, []), "story", "--html", "page.html")
+    assert (stdout, stderr) == ("", "wrote page.html\n")
+    html = Path("page.html").read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>")
+    assert "<b>went" not in html
+    assert len(html.encode()) < 2_000_000
+
+
+def test_the_text_is_the_validation_split_unless_another_is_named(workplace: Corpus) -> None:
+    document = json.loads(run("text", "--json", "--length", "50")[0])
+    assert "".join(c["character"] for c in document["characters"]) == workplace.text("validation", 0, 50)
+    document = json.loads(run("text", "--json", "--text", "-", "--length", "4", stdin="añb cd".encode())[0])
+    assert [c["character"] for c in document["characters"]] == list("añb ")
+
+
+def test_without_colour_strengths_are_digits_under_the_characters() -> None:
+    Path("t.txt").write_text("日a\x1b[b\n", encoding="utf-8")
+    lines = run("text", "--text", "t.txt")[0].splitlines()
+    at = next(k for k, line in enumerate(lines) if line.startswith("日"))
+    assert lines[at] == "日a␛[b⏎"
+    digits = lines[at + 1]
+    assert digits[1] == " "  # the first character is two columns wide
+    assert all(digit in " 123456789" for digit in digits)
+
+
+def test_novelty_of_a_copy_and_of_something_new(workplace: Corpus) -> None:
+    Path("copy.txt").write_text(workplace.text("train", 100, 400), encoding="utf-8")
+    assert json.loads(run("novelty", "--text", "copy.txt", "--json")[0])["longest"]["length"] == 300
+    new = json.loads(run("novelty", "--text", "-", "--json", stdin=b"ZZZZ")[0])
+    assert new["longest"]["length"] == 0
+    assert [row["share"] for row in new["unseen_ngrams"]] == [1.0] * 4
+    drawn = json.loads(run("novelty", "--length", "30", "--seed", "3", "--json")[0])
+    assert len(drawn["sample"]) == 30
+    assert drawn == json.loads(run("novelty", "--length", "30", "--seed", "3", "--json")[0])
+
+
+def test_errors_are_one_line_and_have_their_kind() -> None:
+    for error, arguments in (
+        (UsageError, ["cell", "9.9"]),
+        (UsageError, ["cells", "--feature", "x=("]),
+        (UsageError, ["text", "--html", "no/such/folder/page.html"]),
+        (TextError, ["text", "--text", "missing.txt"]),
+        (CheckpointError, ["text", "missing"]),
+    ):
+        with pytest.raises(error) as caught:
+            run(*arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_help_is_quick() -> None:
+    """Neither numpy nor torch is needed to say what the commands are."""
+    code = (
+        "import sys\nfrom charrnn.cli.inspect import inspect_app\nfrom charrnn.cli.compare import compare\n"
+        "assert not {'numpy', 'torch'} & set(sys.modules), set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

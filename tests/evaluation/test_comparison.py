@@ -1,0 +1,57 @@
+"""Pairing: what two models have in common does not widen the interval of their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.errors import TextError
+from charrnn.evaluation.comparison import block_lengths, compare, score
+from charrnn.evaluation.evaluator import evaluate
+
+Make = Callable[..., Checkpoint]
+
+
+@pytest.fixture
+def ids(tiny_checkpoint: Make) -> np.ndarray:
+    random = np.random.default_rng(0)
+    text = "".join(random.choice(list("aab cdh\nx"), 3001))  # x is outside the vocabulary
+    return tiny_checkpoint().vocabulary.encode(text)
+
+
+def test_figures_are_those_of_eval_and_blocks_add_up(tiny_checkpoint: Make, ids: np.ndarray) -> None:
+    checkpoint = tiny_checkpoint(cell="gru")
+    scored = score(checkpoint, ids, len(ids))
+    assert scored.figures == evaluate(checkpoint, ids, len(ids))
+    assert scored.sums.sum() == pytest.approx(scored.figures.nats)
+    assert block_lengths(3001).tolist() == [46] * 63 + [46 + 3001 - 64 * 46]
+
+
+def test_differences_are_to_the_best_and_pairing_makes_them_sure(tiny_checkpoint: Make, ids: np.ndarray) -> None:
+    """The second model is the first with weights moved a little: bad at the same places."""
+    first = tiny_checkpoint()
+    moved = {name: array * np.float32(1.02) for name, array in first.weights.items()}
+    second = Checkpoint(first.config, first.vocabulary, moved)
+    best, worse = compare([score(model, ids, len(ids)) for model in (first, second)])
+    assert best.difference == 0
+    assert best.interval is None
+    a, b = best.scored.figures, worse.scored.figures
+    assert worse.difference == pytest.approx(b.bits_per_char - a.bits_per_char)
+    assert worse.interval is not None
+    assert b.bits_interval is not None
+    assert worse.interval[0] < worse.difference < worse.interval[1]
+    assert worse.interval[1] - worse.interval[0] < 0.5 * (b.bits_interval[1] - b.bits_interval[0])
+
+
+def test_a_model_beside_itself_differs_by_nothing(tiny_checkpoint: Make, ids: np.ndarray) -> None:
+    _, again = compare([score(tiny_checkpoint(), ids, len(ids)) for _ in range(2)])
+    assert again.difference == 0
+    assert again.interval == (0, 0)
+
+
+def test_an_empty_text_is_refused(tiny_checkpoint: Make) -> None:
+    with pytest.raises(TextError):
+        score(tiny_checkpoint(), np.zeros(0, np.int64), 0)
