@@ -121,8 +121,8 @@ def test_an_argument_that_is_not_text_does_not_crash(run: Run) -> None:
         "--temperature 0", "--temperature -1", "--temperature nan", "--temperature inf", "--top-k 0", "--top-p 0",
         "--top-p 1.5", "--length 0", "--length -3", "--samples 0", "--beam 0", "--seed -1", "--device tpu",
         "--greedy --beam 2", "--greedy --temperature 1", "--beam 2 --top-k 3", "--beam 2 --seed 1",
-        "--greedy --samples 2", "--beam 2 --samples 3", "--length-penalty 1", "--beam 2 --length-penalty nan", "--no-repeat-ngram 3",
-        "--beam 2 --no-repeat-ngram 0", "--prompt a --prompt-file b", "--stop=",
+        "--greedy --samples 2", "--beam 2 --samples 3", "--length-penalty 1", "--no-repeat-ngram 3",
+        "--beam 2 --length-penalty nan", "--beam 2 --no-repeat-ngram 0", "--prompt a --prompt-file b", "--stop=",
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_a_usage_error(run: Run, arguments: str) -> None:
