@@ -97,24 +97,24 @@ def _names(paths: list[str]) -> list[str]:
 def _report(document: dict[str, Any]) -> Report:
     from charrnn.inspection.report import Chart, Note, Report, Series, Table
 
-    def spread(interval: list[float] | None) -> str:
-        return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+    def spread(value: float, interval: list[float] | None) -> str:
+        return f"{value:.4f}" + ("" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.4f}")
 
     models = document["models"]
     names = _names([model["checkpoint"] for model in models])
-    columns = [
-        *("model", "cell", "bits/char", "95 % interval", "perplexity", "worse by", "95 % interval"),
-        *("parameters", "bytes", "trained, s", "scored, characters/s"),
+    figures = [
+        [
+            name,
+            spread(model["bits_per_char"], model["bits_per_char_interval"]),
+            f"{model['perplexity']:.4f}",
+            spread(model["difference"], model["difference_interval"]) if k else "best",
+        ]
+        for k, (name, model) in enumerate(zip(names, models, strict=True))
     ]
-    rows = [
+    costs = [
         [
             name,
             f"{model['cell']} {model['num_layers']}x{model['hidden_size']}",
-            f"{model['bits_per_char']:.4f}",
-            spread(model["bits_per_char_interval"]),
-            f"{model['perplexity']:.4f}",
-            f"{model['difference']:.4f}",
-            spread(model["difference_interval"]),
             model["parameters"],
             model["bytes"],
             model["training_seconds"],
@@ -122,11 +122,15 @@ def _report(document: dict[str, Any]) -> Report:
         ]
         for name, model in zip(names, models, strict=True)
     ]
+    blocks = [
+        Table(["model", "bits per character", "perplexity", "worse by, bits"], figures),
+        Table(["model", "cell", "parameters", "bytes", "trained, s", "characters/s"], costs),
+    ]
     where = document["text"] + (f", {document['split']} split" if document["split"] else "")
-    note = f"{where}: {document['characters']:,} characters, best first."
+    note = f"{where}: {document['characters']:,} characters, best first; ± is half of a 95 % interval."
     unseen = [f"{name} {model['unseen']:,}" for name, model in zip(names, models, strict=True) if model["unseen"]]
     if unseen:
         note += f" Characters outside the vocabulary: {', '.join(unseen)}."
     sizes = Series("models", [m["parameters"] for m in models], [m["bits_per_char"] for m in models], names)
     chart = Chart("Size and figure", "parameters", "bits per character", [sizes], log_x=True)
-    return Report("Comparison", [Note(note), Table(columns, rows), *([chart] if len(models) > 2 else [])], document)
+    return Report("Comparison", [Note(note), *blocks, *([chart] if len(models) > 2 else [])], document)

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
+from charrnn.cli.console import show
 from charrnn.inspection.axes import axis_of
 from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
 
@@ -20,7 +21,7 @@ LEVELS = 9
 
 def render(console: Console, report: Report) -> None:
     """Print a report."""
-    console.print(Text(report.title, "bold"))
+    console.print(Text(show(report.title), "bold"))
     for block in report.blocks:
         _block(console, block)
 
@@ -28,7 +29,7 @@ def render(console: Console, report: Report) -> None:
 def _block(console: Console, block: Block) -> None:
     match block:
         case Note():
-            console.print(Text(block.text))
+            console.print(Text(show(block.text)))
         case Painted():
             _painted(console, block)
         case Table():
@@ -36,7 +37,7 @@ def _block(console: Console, block: Block) -> None:
         case Chart():
             _chart(console, block)
         case Tree():
-            console.print(Text(block.title, "bold"))
+            console.print(Text(show(block.title), "bold"))
             console.print(_tree(block.root, RichTree(_label(block.root))))
 
 
@@ -46,12 +47,12 @@ def _table(console: Console, block: Table) -> None:
         numeric = bool(block.rows) and not isinstance(block.rows[0][k], str)
         table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in block.rows:
-        table.add_row(*(Text(v if isinstance(v, str) else "" if v is None else number(v)) for v in row))
+        table.add_row(*(Text(show(v) if isinstance(v, str) else "" if v is None else number(v)) for v in row))
     console.print(table)
 
 
 def _label(branch: Branch) -> Text:
-    label = Text(("* " if branch.best else "") + branch.text, "bold" if branch.best else "")
+    label = Text(("* " if branch.best else "") + show(branch.text), "bold" if branch.best else "")
     return label.append(f"  {branch.remark}", "dim")
 
 
@@ -120,8 +121,8 @@ def _chart(console: Console, chart: Chart) -> None:
         for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
             if across.holds(x) and up.holds(y):
                 row, column = round((1 - up.at(y)) * (height - 1)), round(across.at(x) * (width - 1))
-                sign = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
-                grid[row][column] = sign if cell_len(sign) == 1 else "?"
+                label = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
+                _write(grid[row], column, show(label))
     console.print(Text(f"{chart.title}: {chart.y_label} (up) against {chart.x_label}", "bold"))
     ends = {0: f"{up.high:.3g}", height - 1: f"{up.low:.3g}"}
     for k, line in enumerate(grid):
@@ -131,3 +132,13 @@ def _chart(console: Console, chart: Chart) -> None:
     console.print(Text(f"{'':11}{low}{high:>{width - len(low)}}", no_wrap=True))
     if len(chart.series) > 1:
         console.print(Text("   ".join(f"{MARKS[k % len(MARKS)]} {s.name}" for k, s in enumerate(chart.series))))
+
+
+def _write(line: list[str], column: int, label: str) -> None:
+    """Put a label on a line of the grid, as far left as it must begin to fit; wide characters take two places."""
+    column = max(0, min(column, len(line) - cell_len(label)))
+    for character in label:
+        width = cell_len(character)
+        if column + width <= len(line):
+            line[column : column + width] = [character, *[""] * (width - 1)]
+        column += width

@@ -20,7 +20,7 @@ from charrnn.inspection.report import Note, Report, Table
 from charrnn.inspection.subject import Subject
 
 #: Characters of the second half over which a clamped model's loss is measured, and steps run at a time.
-CLAMPED, WINDOW = 3000, 128
+CLAMPED, WINDOW = 2000, 128
 SHORTEST = 200
 
 

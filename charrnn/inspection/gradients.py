@@ -42,9 +42,11 @@ def gradient_norms(
     loss = torch.nn.functional.cross_entropy(record.logits[-1], text[-1], reduction="sum")
     wanted = {"input": record.inputs}
     wanted |= {f"{name} layer {k}": part[name] for k, part in enumerate(record.parts) for name in names}
+    every = [tensor for tensors in wanted.values() for tensor in tensors]
+    found = iter(torch.autograd.grad(loss, every, allow_unused=True))
     result = {}
     for name, tensors in wanted.items():
-        gradients = torch.autograd.grad(loss, tensors, retain_graph=True, allow_unused=True)
+        gradients = [next(found) for _ in tensors]
         norms = [0.0 if g is None else float(g.norm(dim=-1).mean()) for g in gradients]
         result[name] = np.asarray(norms[::-1])
     return result

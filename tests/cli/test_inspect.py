@@ -78,6 +78,14 @@ def test_without_colour_strengths_are_digits_under_the_characters() -> None:
     assert all(digit in " 123456789" for digit in digits)
 
 
+def test_names_with_escape_sequences_are_shown_not_obeyed() -> None:
+    Path("a\x1b[31m[bold].txt").write_text("text\n" * 100, encoding="utf-8")
+    for name in ("cell", "novelty"):
+        stdout, _ = run(name, *ARGUMENTS.get(name, []), "--text", "a\x1b[31m[bold].txt")
+        assert "\x1b" not in stdout
+    assert "a␛[31m[bold].txt" in stdout
+
+
 def test_novelty_of_a_copy_and_of_something_new(workplace: Corpus) -> None:
     Path("copy.txt").write_text(workplace.text("train", 100, 400), encoding="utf-8")
     assert json.loads(run("novelty", "--text", "copy.txt", "--json")[0])["longest"]["length"] == 300
