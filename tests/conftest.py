@@ -13,6 +13,9 @@ from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.model.network import CharRNN
 
+# Tiny models gain nothing from threads, and lose much where other programs run.
+torch.set_num_threads(1)
+
 TINY: dict[str, Any] = {
     "cell": "lstm",
     "num_layers": 2,

@@ -26,7 +26,7 @@ def evaluate_command(
             help="Text to score: a file, a corpus, or - for standard input. Default: the "
             "validation split of what the model was trained on.",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="train|validation|test", help="Which split of a corpus. Default: validation.")
     ] = None,
@@ -54,7 +54,13 @@ def evaluate_command(
     from charrnn.cli.console import note, print_json
     from charrnn.evaluation.metrics import METRICS
 
-    asked = [name for name in METRICS if locals()[name]]
+    flags = {
+        "perplexity": perplexity,
+        "bits_per_char": bits_per_char,
+        "nats_per_char": nats_per_char,
+        "bits_per_byte": bits_per_byte,
+    }
+    asked = [name for name in METRICS if flags[name]]
     if len(asked) > 1:
         raise UsageError(f"--{asked[1].replace('_', '-')}: only one figure can be printed alone; --json has all")
     if window is not None and exact:

@@ -22,7 +22,7 @@ def info(
             help="A checkpoint, a run or a corpus, by path or name. Default: the run trained last.",
             show_default=False,
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Say what a checkpoint, run or corpus is: architecture, parameters by part, where it came from."""

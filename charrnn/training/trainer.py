@@ -131,17 +131,14 @@ class Trainer:
             self._advance()
             self.seconds = time.monotonic() - clock
             finished = self.progress() >= 1
-            if self.stop_requested and not finished:
-                # Only save: a report or a validation here would not be there in an uninterrupted run.
-                self._check_finite()
-                if self.best_step is None:
-                    yield Snapshot(self.snapshot(with_state=False), best=True)
-                yield Snapshot(self.snapshot(), best=False)
-                reason = "stopped"
-                break
+            # What else is due at this step is done before stopping: an uninterrupted run would have done it.
+            stopping = self.stop_requested and not finished
             validate = self._validation_due(finished)
-            save = finished or due(training.save_every, self.step - last_save[0], self.seconds - last_save[1])
+            save = stopping or finished
+            save = save or due(training.save_every, self.step - last_save[0], self.seconds - last_save[1])
             improved = self.validation is None and save
+            if improved:
+                self.best_step = self.step
             if validate or finished or self.step % report_every(self.step) == 0:
                 report = self._report(since_report)
                 if validate:
@@ -153,16 +150,16 @@ class Trainer:
                 since_report = (self.characters, time.monotonic() - clock)
             if validate or (finished and self.validation is None):
                 yield Preview(self.step, self._preview())
-            if improved:
-                self.best_step = self.step
+            if improved or (stopping and self.best_step is None):
+                # A run that is stopped before its first validation can be sampled from too.
                 yield Snapshot(self.snapshot(with_state=False), best=True)
             early = training.patience > 0 and self.without_best >= training.patience
             if validate or save or early:
                 self._check_finite()
                 yield Snapshot(self.snapshot(), best=False)
                 last_save = (self.step, self.seconds)
-            if early:
-                reason = "early"
+            if early or stopping:
+                reason = "early" if early else "stopped"
                 break
         self.seconds = max(self.seconds, time.monotonic() - clock)
         yield self._finish(reason)

@@ -1,0 +1,64 @@
+"""Streams: every character a target exactly once an epoch, in unbroken order within each stream."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.data.streams import NOTHING, Streams
+
+
+def epoch_of(streams: Streams, epoch: int):
+    """Inputs and targets of a whole epoch, (steps, B)."""
+    windows = [streams.window(epoch, k) for k in range(streams.windows)]
+    return np.concatenate([w[0] for w in windows]), np.concatenate([w[1] for w in windows])
+
+
+shapes = st.tuples(st.integers(2, 400), st.integers(1, 40), st.integers(1, 50), st.integers(0, 3), st.integers(0, 99))
+
+
+@given(shapes)
+def test_every_character_is_a_target_exactly_once_per_epoch(shape):
+    N, B, T, epoch, seed = shape
+    streams = Streams(np.arange(N), B, T, first=-7, seed=seed)
+    _, targets = epoch_of(streams, epoch)
+    assert sorted(targets[targets != NOTHING].tolist()) == list(range(N))
+
+
+@given(shapes)
+def test_inputs_are_the_characters_before_the_targets_and_a_newline_before_the_first(shape):
+    N, B, T, epoch, seed = shape
+    inputs, targets = epoch_of(Streams(np.arange(N), B, T, first=-7, seed=seed), epoch)
+    there = targets != NOTHING
+    expected = np.where(targets == 0, -7, targets - 1)
+    assert (inputs[there] == expected[there]).all()
+
+
+@given(shapes)
+def test_each_stream_is_one_unbroken_text_over_its_windows(shape):
+    N, B, T, epoch, seed = shape
+    _, targets = epoch_of(Streams(np.arange(N), B, T, first=-7, seed=seed), epoch)
+    for stream in targets.T:
+        stream = stream[stream != NOTHING]
+        assert (np.diff(stream) % N == 1 % N).all()
+
+
+@given(shapes)
+def test_windows_are_no_longer_than_asked_and_nearly_equal(shape):
+    N, B, T, _, seed = shape
+    streams = Streams(np.arange(N), B, T, first=0, seed=seed)
+    lengths = {len(streams.window(0, k)[0]) for k in range(streams.windows)}
+    assert max(lengths) <= T
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_boundaries_move_from_epoch_to_epoch_and_repeat_with_the_seed():
+    streams = Streams(np.arange(1000), 4, 16, first=0, seed=5)
+    offsets = [streams.offset(epoch) for epoch in range(6)]
+    assert offsets[0] == 0
+    assert len(set(offsets)) == 6
+    assert offsets == [Streams(np.arange(1000), 4, 16, first=0, seed=5).offset(epoch) for epoch in range(6)]
+
+
+def test_a_short_text_gets_fewer_streams():
+    assert Streams(np.arange(10), 64, 128, first=0).batch_size == 1
+    assert Streams(np.arange(100), 64, 10, first=0).batch_size == 10

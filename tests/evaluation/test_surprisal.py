@@ -1,0 +1,145 @@
+"""Surprisal: exact, once per character, the same figure however it is computed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from charrnn.config import ModelConfig
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.decoding.torch_engine import TorchEngine
+from charrnn.evaluation import surprisal
+from charrnn.evaluation.metrics import measure, unknown_cost
+from charrnn.evaluation.surprisal import surprisals, surprisals_of_lines
+from charrnn.model.network import CharRNN
+
+V = 9
+
+
+def model(**changes) -> CharRNN:
+    values = {
+        "cell": "lstm", "num_layers": 2, "hidden_size": 12, "embedding_size": 5, "connections": "plain",
+        "layer_norm": False, "tie_weights": False, "forget_bias": 1.0, "input_dropout": 0.0, "dropout": 0.0,
+        "output_dropout": 0.0, "weight_dropout": 0.0,
+    }  # fmt: skip
+    return CharRNN(ModelConfig(**{**values, **changes}), V, torch.Generator().manual_seed(1)).eval()
+
+
+def whole(pieces, N: int) -> np.ndarray:
+    """Pieces put together; fails if a character is scored twice or never."""
+    nats, times = np.zeros(N), np.zeros(N, int)
+    for start, piece in pieces:
+        nats[start : start + len(piece)] += piece
+        times[start : start + len(piece)] += 1
+    assert (times == 1).all()
+    return nats
+
+
+def reference(network: CharRNN, ids: np.ndarray, first: int) -> np.ndarray:
+    """One pass of torch in float64 over the whole text."""
+    inputs = torch.tensor([first, *ids[:-1].tolist()])[:, None]
+    with torch.no_grad():
+        logits, _ = network.double()(inputs, network.initial_state(1))
+    network.float()
+    return -logits[:, 0].log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].numpy()
+
+
+@pytest.mark.parametrize("N", [1, 2, 127, 128, 129, 1000])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_every_character_is_scored_once_and_equals_an_independent_pass(N, cell):
+    network, ids = model(cell=cell), np.random.default_rng(N).integers(0, V, N)
+    for engine in (TorchEngine(network), NumpyEngine(network.config, V, network.weights())):
+        assert np.allclose(whole(surprisals(engine, ids, 3), N), reference(network, ids, 3), atol=1e-5)
+
+
+def test_warmed_lanes_equal_one_lane():
+    network = model()
+    ids = np.random.default_rng(0).integers(0, V, 5 * surprisal.MIN_LANE + 77)
+    engine = TorchEngine(network)
+    lanes, one = whole(surprisals(engine, ids, 3), len(ids)), whole(surprisals(engine, ids, 3, exact=True), len(ids))
+    assert abs(lanes.mean() - one.mean()) / math.log(2) < 1e-4
+    assert np.allclose(lanes, one, atol=1e-3)
+
+
+@pytest.mark.parametrize("window", [1, 7, 128, 200, 5000])
+def test_windows_start_from_an_empty_state_and_the_character_before(window):
+    network, N = model(), 1000
+    ids = np.random.default_rng(1).integers(0, V, N)
+    nats = whole(surprisals(TorchEngine(network), ids, 3, window=window), N)
+    expected = np.concatenate(
+        [reference(network, ids[s : s + window], 3 if s == 0 else ids[s - 1]) for s in range(0, N, window)]
+    )
+    assert np.allclose(nats, expected, atol=1e-5)
+
+
+def test_the_length_of_the_windows_that_are_computed_at_once_changes_nothing(monkeypatch):
+    network, ids = model(), np.random.default_rng(2).integers(0, V, 3000)
+    engine = NumpyEngine(network.config, V, network.weights())
+    expected = whole(surprisals(engine, ids, 3), 3000)
+    monkeypatch.setattr(surprisal, "WINDOW", 37)
+    assert np.allclose(whole(surprisals(engine, ids, 3), 3000), expected, atol=1e-6)
+
+
+def test_lines_are_scored_as_if_each_were_the_whole_text():
+    network = model()
+    engine = NumpyEngine(network.config, V, network.weights())
+    lines = [np.random.default_rng(k).integers(0, V, k) for k in (5, 1, 200, 64, 0, 130)]
+    for line, nats in zip(lines, surprisals_of_lines(engine, lines, 3), strict=True):
+        assert len(nats) == len(line)
+        if len(line):
+            assert np.allclose(nats, reference(network, line, 3), atol=1e-5)
+
+
+def test_a_uniform_model_gives_log2_of_its_symbols():
+    network = model()
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    ids = np.random.default_rng(0).integers(0, V - 1, 500)
+    figures = measure(surprisals(TorchEngine(network), ids, 3), ids, Vocabulary(tuple(range(97, 97 + V - 1))), 500)
+    assert figures.bits_per_char == pytest.approx(math.log2(V), abs=1e-6)
+    assert figures.perplexity == pytest.approx(V, abs=1e-5)
+    assert figures.unseen == 0
+
+
+def test_probabilities_of_all_characters_sum_to_one_with_unknown_spread_over_the_rest():
+    vocabulary = Vocabulary.of("abcdefgh")
+    share = np.full(len(vocabulary), 1 / len(vocabulary))
+    total = share[:-1].sum() + vocabulary.outside * share[-1] * math.exp(-unknown_cost(vocabulary))
+    assert total == pytest.approx(1)
+
+
+def test_unseen_characters_are_counted_and_cost_the_spread_probability():
+    vocabulary = Vocabulary.of("abc")
+    ids = vocabulary.encode("abżc")
+    figures = measure([(0, np.full(4, 1.0))], ids, vocabulary, 5)
+    cost = math.log(0x110000 - 0x800 - 3)
+    assert figures.unseen == 1
+    assert figures.nats == pytest.approx(4 + cost)
+    assert figures.perplexity_seen == pytest.approx(math.e)
+    assert figures.bits_per_byte == pytest.approx((4 + cost) / math.log(2) / 5)
+
+
+def test_the_interval_covers_the_true_mean_about_95_times_in_100():
+    rng, hits = np.random.default_rng(0), 0
+    vocabulary = Vocabulary.of("ab")
+    for _ in range(400):
+        nats = rng.exponential(1.0, 2000)
+        low, high = measure([(0, nats)], np.zeros(2000, int), vocabulary, 2000).interval
+        hits += low <= 1.0 <= high
+    assert 0.92 <= hits / 400 <= 0.98
+    assert measure([(0, nats[:10])], np.zeros(10, int), vocabulary, 10).interval is None
+
+
+def test_figures_do_not_depend_on_how_the_pieces_are_cut():
+    rng = np.random.default_rng(0)
+    nats, ids, vocabulary = rng.exponential(1, 777), rng.integers(0, 3, 777), Vocabulary.of("ab")
+    one = measure([(0, nats)], ids, vocabulary, 777)
+    cuts = [0, *sorted(rng.choice(776, 20, replace=False) + 1), 777]
+    pieces = [(a, nats[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    rng.shuffle(pieces)
+    other = measure(pieces, ids, vocabulary, 777)
+    assert other.nats == pytest.approx(one.nats, rel=1e-12)
+    assert other.interval == pytest.approx(one.interval)
+    assert other.unseen == one.unseen == int((ids == 2).sum())

@@ -1,0 +1,172 @@
+"""Checkpoints: what was saved comes back, what was damaged is refused."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from charrnn.checkpoint import Checkpoint, locate, read_document
+from charrnn.errors import CheckpointError, ResourceError
+from charrnn.files import atomic_write
+
+
+@pytest.fixture
+def saved(tiny_checkpoint, tmp_path) -> Path:
+    checkpoint = dataclasses.replace(
+        tiny_checkpoint(hidden_size=3, embedding_size=2),
+        corpus={"name": "poems"},
+        record={"steps": 3},
+        state={"hidden.0": np.arange(6, dtype=np.float32), "generator": np.arange(9, dtype=np.uint8)},
+        progress={"step": 3, "best_nats": 1.5},
+    )
+    checkpoint.save(tmp_path / "x.safetensors")
+    return tmp_path / "x.safetensors"
+
+
+def test_everything_saved_comes_back(saved, tiny_checkpoint):
+    loaded = Checkpoint.load(saved, with_state=True)
+    original = tiny_checkpoint(hidden_size=3, embedding_size=2)
+    assert loaded.config == original.config
+    assert loaded.vocabulary == original.vocabulary
+    assert loaded.vocabulary.counts == original.vocabulary.counts
+    assert loaded.corpus == {"name": "poems"}
+    assert loaded.progress == {"step": 3, "best_nats": 1.5}
+    assert loaded.weights.keys() == original.weights.keys()
+    for name, array in original.weights.items():
+        assert np.array_equal(loaded.weights[name], array)
+    assert np.array_equal(loaded.state["generator"], np.arange(9, dtype=np.uint8))
+
+
+def test_training_state_is_left_out_unless_asked_for(saved):
+    loaded = Checkpoint.load(saved)
+    assert loaded.state == {}
+    assert loaded.progress == {}
+
+
+def test_every_truncation_is_refused(saved, tmp_path):
+    data = saved.read_bytes()
+    part = tmp_path / "part.safetensors"
+    for length in [*range(0, 400), *range(400, len(data), 97), len(data) - 1]:
+        part.write_bytes(data[:length])
+        with pytest.raises(CheckpointError):
+            Checkpoint.load(part)
+
+
+def test_flipped_bits_are_refused(saved, tmp_path):
+    data = saved.read_bytes()
+    flipped = tmp_path / "flipped.safetensors"
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(data), 600, replace=False):
+        changed = bytearray(data)
+        changed[place] ^= 1 << int(rng.integers(8))
+        flipped.write_bytes(changed)
+        try:
+            loaded = Checkpoint.load(flipped)
+        except CheckpointError:
+            continue
+        # A flip may fall on white space that pads the header: then nothing that was read may differ.
+        original = Checkpoint.load(saved)
+        assert loaded.config == original.config
+        assert loaded.vocabulary == original.vocabulary
+        assert all(np.array_equal(loaded.weights[name], original.weights[name]) for name in original.weights)
+
+
+def edit(path: Path, change) -> Path:
+    """Rewrite a checkpoint's document and tensors, with a digest that fits: not damage, but a strange file."""
+    from charrnn import checkpoint as module
+
+    document, tensors = read_document(path), load(path.read_bytes())
+    change(document, tensors)
+    document["sha256"] = module._digest(document, tensors)
+    path.write_bytes(save(tensors, metadata={"charrnn": json.dumps(document)}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, t: t.pop("head.bias"), "head.bias is missing"),
+        (lambda d, t: t.update(extra=np.zeros(1, np.float32)), "extra does not belong"),
+        (lambda d, t: t.update({"head.bias": np.zeros(3, np.float32)}), r"expected float32 \(11,\).*found float32 \(3,\)"),
+        (lambda d, t: t.update({"head.bias": t["head.bias"].astype(np.float64)}), "float64"),
+        (lambda d, t: t["head.bias"].fill(np.nan), "not finite"),
+        (lambda d, t: d["config"]["model"].update(hidden_size=10**9), "hidden-size"),
+        (lambda d, t: d["config"]["model"].update(shape=3), "shape"),
+        (lambda d, t: d["config"]["model"].pop("cell"), "lacks cell"),
+        (lambda d, t: d.update(vocabulary={"unit": "char", "codes": [3, 2]}), "vocabulary"),
+        (lambda d, t: d.update(vocabulary=[]), "not a charrnn checkpoint"),
+        (lambda d, t: d.pop("record"), "record"),
+        (lambda d, t: d.update(format=99), "format 99"),
+    ],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_its_own_description_is_refused_in_one_line(saved, change, message):
+    def changed(document, tensors):
+        tensors.update({name: array.copy() for name, array in tensors.items()})
+        change(document, tensors)
+
+    with pytest.raises(CheckpointError, match=message) as error:
+        Checkpoint.load(edit(saved, changed))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"\x80\x04pickle", b"PK\x03\x04" + bytes(100), b"\xff" * 64, b"[1, 2]" * 9]
+)
+def test_other_files_are_refused_without_being_run(tmp_path, data):
+    path = tmp_path / "model.pt"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="not a charrnn checkpoint"):
+        Checkpoint.load(path)
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"x\.safetensors.*No space left"):
+        Checkpoint.load(saved).save(saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["x.safetensors"]
+
+
+def test_an_error_while_writing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(path) as stream:
+        stream.write(b"new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "f") as stream:
+            stream.write(b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_checkpoint_is_found_by_file_folder_name_or_as_the_latest(saved, tmp_path):
+    root = tmp_path / "checkpoints"
+    for age, name in ((200, "old"), (100, "new")):
+        (root / name).mkdir(parents=True)
+        Checkpoint.load(saved).save(root / name / "best.safetensors")
+        os.utime(root / name / "best.safetensors", (10**9 - age, 10**9 - age))
+    assert locate(str(saved), root) == saved
+    assert locate(str(root / "old"), root) == root / "old" / "best.safetensors"
+    assert locate("old", root) == root / "old" / "best.safetensors"
+    assert locate(None, root) == root / "new" / "best.safetensors"
+    with pytest.raises(CheckpointError, match="new, old"):
+        locate("none", root)
+    with pytest.raises(CheckpointError, match="charrnn train"):
+        locate(None, tmp_path / "empty")

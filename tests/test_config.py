@@ -1,0 +1,156 @@
+"""Settings: checked once, said plainly, the same again from a file."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.config import Config, ModelConfig, TrainingConfig, due, parse_duration, parse_interval
+from charrnn.errors import UsageError
+from charrnn.presets import MODEL, PRESETS, SPEED, TRAINING, settle
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("2m", 120), ("1h", 3600), ("1.5h", 5400), ("45", 45), (30, 30), ("1d", 86400)]
+)
+def test_durations(text, seconds):
+    assert parse_duration("--time-limit", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2 minutes", "-3s", "h", "1e3s", "nan", True])
+def test_what_is_no_duration_is_refused_with_examples(text):
+    with pytest.raises(UsageError, match="90s, 2m or 1h"):
+        parse_duration("--time-limit", text)
+
+
+def test_intervals_are_steps_or_times():
+    assert parse_interval("--save-every", "0500") == "500"
+    assert parse_interval("--save-every", 20) == "20"
+    assert due("500", 500, 0)
+    assert not due("500", 499, 1e9)
+    assert due("2m", 0, 120)
+    assert not due("2m", 10**9, 119)
+    for bad in ("0", "0s", "-1", "x", ""):
+        with pytest.raises(UsageError):
+            parse_interval("--save-every", bad)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [
+        (ModelConfig, "hidden_size", 0),
+        (ModelConfig, "hidden_size", 2.5),
+        (ModelConfig, "hidden_size", True),
+        (ModelConfig, "cell", "transformer"),
+        (ModelConfig, "dropout", 1.0),
+        (ModelConfig, "dropout", math.nan),
+        (TrainingConfig, "learning_rate", -1),
+        (TrainingConfig, "learning_rate", math.inf),
+        (TrainingConfig, "batch_size", -(2**70)),
+        (TrainingConfig, "time_limit", "soon"),
+        (TrainingConfig, "precision", "fp8"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_option(group, name, value):
+    with pytest.raises(UsageError) as error:
+        group(**{name: value})
+    assert str(error.value).startswith("--" + name.replace("_", "-"))
+    assert "\n" not in str(error.value)
+
+
+def test_every_setting_has_a_settled_default_or_a_stated_reason_to_have_none():
+    chosen = settle(Config(), characters=10**6, machine="cpu-bf16").config
+    missing = [
+        f.name for group in (chosen.model, chosen.training)
+        for f in dataclasses.fields(group) if getattr(group, f.name) is None
+    ]  # fmt: skip
+    assert missing == ["steps", "time_limit", "validate_every"]
+
+
+configs = st.builds(
+    Config,
+    st.builds(
+        ModelConfig,
+        cell=st.sampled_from(["lstm", "gru", "rnn", None]),
+        hidden_size=st.none() | st.integers(1, 4096),
+        dropout=st.none() | st.floats(0, 0.95),
+        layer_norm=st.none() | st.booleans(),
+    ),
+    st.builds(
+        TrainingConfig,
+        learning_rate=st.none() | st.floats(0, 10),
+        epochs=st.none() | st.floats(0.1, 100),
+        save_every=st.none() | st.sampled_from(["500", "2m"]),
+        seed=st.none() | st.integers(0, 2**63 - 1),
+    ),
+)
+
+
+@given(configs)
+def test_toml_gives_the_same_settings_again(tmp_path_factory, config):
+    path = tmp_path_factory.mktemp("config") / "config.toml"
+    path.write_text(config.to_toml("a comment\nof two lines"))
+    assert Config.read_toml(path) == config
+
+
+@given(configs, configs)
+def test_given_settings_hold_over_others_and_a_given_length_replaces_theirs(given_, base):
+    merged = given_.over(base)
+    for group in ("model", "training"):
+        for name in type(getattr(base, group)).names():
+            mine = getattr(getattr(given_, group), name)
+            if mine is not None:
+                assert getattr(getattr(merged, group), name) == mine
+    assert len(merged.training.lengths()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nhiden_size = 3", "hiden_size"),
+        ("[modell]\n", "modell"),
+        ("model = 3", r"\[model\]"),
+        ("[model]\nhidden_size = 'x'", "whole number"),
+        ("hidden_size = ", "not a TOML file"),
+    ],
+)
+def test_a_bad_config_file_is_named_with_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
+        Config.read_toml(path)
+    assert "run.toml" in str(error.value)
+
+
+@given(
+    st.integers(2, 10**10),
+    st.sampled_from(sorted(SPEED)),
+    st.sampled_from(PRESETS),
+    st.sampled_from([{}, {"time_limit": 1}, {"time_limit": 10**6}, {"steps": 7}, {"epochs": 0.5}]),
+)
+def test_presets_settle_any_text_on_any_machine(characters, machine, preset, length):
+    given_ = Config(ModelConfig(cell="gru"), TrainingConfig(batch_size=3, **length))
+    config = settle(given_, characters=characters, machine=machine, preset=preset).config
+    assert config.model.cell == "gru"
+    assert config.training.batch_size == 3
+    assert len(config.training.lengths()) == 1
+    assert all(getattr(config.model, name) is not None for name in ModelConfig.names())
+
+
+def test_more_time_never_chooses_a_smaller_model():
+    sizes = [
+        settle(
+            Config(training=TrainingConfig(time_limit=t)), characters=10**6, machine="cpu-bf16"
+        ).config.model.hidden_size
+        for t in (1, 10, 60, 120, 300, 600, 3600, 10**5)
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_settled_constants_are_complete():
+    assert all(getattr(MODEL, name) is not None for name in ModelConfig.names())
+    optional = {*TrainingConfig.LENGTHS, "validate_every"}
+    assert all(getattr(TRAINING, name) is not None for name in TrainingConfig.names() if name not in optional)

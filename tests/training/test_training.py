@@ -1,0 +1,281 @@
+"""Training: it learns what there is to learn, goes on bit for bit, and stops when it should."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import Config, ModelConfig, TrainingConfig
+from charrnn.data.corpus import Corpus, prepare
+from charrnn.errors import DivergedError, UsageError
+from charrnn.evaluation.evaluator import corpus_ids, evaluate
+from charrnn.training import session
+from charrnn.training.events import Finished, Report, Snapshot
+
+SETTINGS = {
+    "num_layers": 2, "hidden_size": 16, "embedding_size": 8, "dropout": 0.2, "output_dropout": 0.1,
+    "input_dropout": 0.1, "weight_dropout": 0.2,
+}  # fmt: skip
+
+
+def config(steps: int | None = 60, model: dict | None = None, **training) -> Config:
+    values = {
+        "steps": steps, "batch_size": 8, "sequence_length": 16, "device": "cpu", "precision": "fp32",
+        "validate_every": "25", **training,
+    }  # fmt: skip
+    return Config(ModelConfig(**{**SETTINGS, **(model or {})}), TrainingConfig(**values))
+
+
+def markov_text(length: int, seed: int = 0) -> tuple[str, float]:
+    """A text from a first-order Markov chain of 6 characters, and its entropy rate in nats per character."""
+    rng = np.random.default_rng(7)
+    chain = rng.dirichlet(np.full(6, 0.5), size=6)
+    values, vectors = np.linalg.eig(chain.T)
+    stationary = np.real(vectors[:, np.argmax(np.real(values))])
+    stationary /= stationary.sum()
+    entropy = -float((stationary[:, None] * chain * np.log(np.maximum(chain, 1e-300))).sum())
+    draws, cumulative, state, ids = np.random.default_rng(seed).random(length), chain.cumsum(1), 0, []
+    for draw in draws:
+        state = min(int(np.searchsorted(cumulative[state], draw)), 5)
+        ids.append(state)
+    return "".join("abcdef"[i] for i in ids), entropy
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Corpus:
+    (tmp_path / "text.txt").write_text(markov_text(6000)[0])
+    return prepare([str(tmp_path / "text.txt")], root=tmp_path / "corpora")
+
+
+def train(corpus: Corpus, root: Path, given: Config, **options) -> tuple[session.Session, list]:
+    running = session.begin(corpus, given, root=root, **options)
+    return running, list(running.events())
+
+
+def lines(path: Path) -> list[dict]:
+    """The metrics, times aside."""
+    times = ("seconds", "characters_per_second")
+    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in times} for line in found]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("extra", [{}, {"scheduled_sampling": 0.5}, {"precision": "bf16"}])
+def test_a_stopped_run_goes_on_bit_for_bit_in_the_middle_of_an_epoch(corpus, tmp_path, cell, extra):
+    given = config(model={"cell": cell}, **extra)
+    whole, _ = train(corpus, tmp_path / "whole", given)
+    assert whole.trainer.streams.windows > 37  # so the stops below are inside the first epoch
+    part = session.begin(corpus, given, root=tmp_path / "parts", name="run")
+    for stop in (7, 20, 33, 37, 48):
+        advance = part.trainer._advance
+
+        def advance_and_stop(part=part, advance=advance, stop=stop):
+            advance()
+            part.trainer.stop_requested = part.trainer.step == stop
+
+        part.trainer._advance = advance_and_stop
+        events = list(part.events())
+        assert events[-1].reason == "stopped"
+        assert events[-1].step == stop
+        part = session.resume(Config(), root=tmp_path / "parts", name="run")
+    events = list(part.events())
+    assert events[-1].reason == "done"
+    ours, theirs = (Checkpoint.load(s.run.last, with_state=True) for s in (part, whole))
+    assert ours.state.keys() == theirs.state.keys()
+    for name in ours.state:
+        assert np.array_equal(ours.state[name], theirs.state[name]), name
+    assert all(np.array_equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
+    assert lines(part.run.folder) == lines(whole.run.folder)
+    assert (part.run.folder / "samples.txt").read_text() == (whole.run.folder / "samples.txt").read_text()
+    assert events[-1].validation_nats_per_char == list(whole.trainer.run())[-1].validation_nats_per_char
+
+
+def test_a_killed_run_goes_on_from_its_last_save_and_ends_the_same(corpus, tmp_path):
+    given = config(save_every="10")
+    whole, _ = train(corpus, tmp_path / "whole", given)
+    killed = session.begin(corpus, given, root=tmp_path / "parts", name="run")
+    events = killed.events()
+    while killed.trainer.step < 49:  # step 45 is saved, later lines of the logs are not vouched for
+        next(events)
+    events.close()
+    resumed = session.resume(Config(), root=tmp_path / "parts", name="run")
+    assert resumed.trainer.step == 45
+    list(resumed.events())
+    assert lines(resumed.run.folder) == lines(whole.run.folder)
+    ours, theirs = (Checkpoint.load(s.run.last) for s in (resumed, whole))
+    assert all(np.array_equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
+
+
+def test_one_seed_repeats_and_two_differ(corpus, tmp_path):
+    runs = [train(corpus, tmp_path / str(k), config(20, seed=seed))[0] for k, seed in enumerate((1, 1, 2))]
+    a, b, c = (Checkpoint.load(run.run.best).weights["head.weight"] for run in runs)
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_config_toml_gives_the_same_run_again(corpus, tmp_path):
+    first, _ = train(corpus, tmp_path / "a", Config(training=TrainingConfig(steps=6, device="cpu")), preset="small")
+    again, _ = train(corpus, tmp_path / "b", Config.read_toml(first.run.folder / "config.toml"))
+    assert again.trainer.config == first.trainer.config
+    assert lines(again.run.folder) == lines(first.run.folder)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_training_approaches_the_entropy_of_a_markov_chain_and_never_goes_below(tmp_path, cell):
+    text, entropy = markov_text(60_000)
+    (tmp_path / "text.txt").write_text(text)
+    corpus = prepare([str(tmp_path / "text.txt")], root=tmp_path / "corpora")
+    given = config(
+        300, {"cell": cell, "num_layers": 1, "hidden_size": 32, "dropout": 0.0, "output_dropout": 0.0,
+              "input_dropout": 0.0, "weight_dropout": 0.0}, batch_size=32, sequence_length=32, learning_rate=0.01,
+        validate_every="150",
+    )  # fmt: skip
+    running, _ = train(corpus, tmp_path / "runs", given)
+    checkpoint = Checkpoint.load(running.run.best)
+    ids, num_bytes = corpus_ids(checkpoint, corpus, "test")
+    figures = evaluate(checkpoint, ids, num_bytes)
+    low, high = figures.interval
+    assert figures.nats_per_char < 1.05 * entropy + (high - low) / 2
+    assert high > entropy
+
+
+def test_truncation_at_the_length_of_the_text_is_full_back_propagation(tmp_path):
+    text = markov_text(240)[0]
+    (tmp_path / "t.txt").write_text(text)
+    corpus = prepare([str(tmp_path / "t.txt")], root=tmp_path / "corpora")
+    plain = {"dropout": 0.0, "output_dropout": 0.0, "input_dropout": 0.0, "weight_dropout": 0.0}
+    N = corpus.splits["train"].characters
+    given = config(1, plain, batch_size=1, sequence_length=N, clip=0.0)
+    running = session.begin(corpus, given, root=tmp_path / "runs")
+    model = running.trainer.model
+    inputs = torch.tensor([corpus.vocabulary.index("\n"), *corpus.ids("train")[:-1].tolist()])[:, None]
+    logits, _ = model(inputs, model.initial_state(1))
+    targets = torch.from_numpy(corpus.ids("train").astype(np.int64))
+    loss = torch.nn.functional.cross_entropy(logits[:, 0], targets)
+    norm = torch.stack([g.norm() for g in torch.autograd.grad(loss, list(model.parameters()))]).norm()
+    report = next(event for event in running.events() if isinstance(event, Report))
+    assert report.train_nats_per_char == pytest.approx(loss.item(), rel=1e-5)
+    assert report.gradient_norm == pytest.approx(norm.item(), rel=1e-4)
+
+
+def test_best_is_the_state_with_the_lowest_validation_and_the_closing_figure_is_its_own(corpus, tmp_path):
+    running, events = train(corpus, tmp_path / "runs", config(100, learning_rate=0.02))
+    scores = {
+        e.step: e.validation_nats_per_char for e in events if isinstance(e, Report) and e.validation_nats_per_char
+    }
+    finished = events[-1]
+    assert finished.best_step == min(scores, key=scores.get)
+    best = Checkpoint.load(running.run.best)
+    ids, num_bytes = corpus_ids(best, corpus, "validation")
+    assert evaluate(best, ids, num_bytes).nats_per_char == pytest.approx(finished.validation_nats_per_char, abs=1e-5)
+    assert finished.validation_nats_per_char == pytest.approx(min(scores.values()), abs=1e-4)
+    assert best.record["steps"] == finished.best_step
+
+
+def test_averaged_weights_follow_the_trained_ones(corpus, tmp_path):
+    running = session.begin(corpus, config(40, averaging=0.5), root=tmp_path / "runs")
+    trainer = running.trainer
+    expected = [p.detach().clone() for p in trainer.parameters]
+    for step in range(1, 30):
+        trainer._advance()
+        weight = 1 / max(1.0, 0.5 * step)
+        expected = [e + weight * (p.detach() - e) for e, p in zip(expected, trainer.parameters, strict=True)]
+    for a, e in zip(trainer.averaged_parameters, expected, strict=True):
+        assert torch.allclose(a, e, atol=1e-6)
+
+
+def test_early_stopping_counts_validations_without_a_new_best(corpus, tmp_path):
+    given = config(5000, learning_rate=0.05, validate_every="5", patience=3)
+    _, events = train(corpus, tmp_path / "runs", given)
+    scores = [e.validation_nats_per_char for e in events if isinstance(e, Report) and e.validation_nats_per_char]
+    assert events[-1].reason == "early"
+    assert np.argmin(scores) == len(scores) - 4
+
+
+def test_divergence_is_an_error_and_leaves_no_state_of_it(corpus, tmp_path):
+    given = config(400, learning_rate=1e9, clip=0.0, warmup=0.0)
+    running = session.begin(corpus, given, root=tmp_path / "runs", name="run")
+    running.trainer.model.head.weight.data.fill_(math.nan)
+    with pytest.raises(DivergedError, match="--learning-rate"):
+        list(running.events())
+    assert not running.run.last.exists()
+    assert not running.run.best.exists()
+
+
+def test_a_time_limit_anneals_to_its_end(corpus, tmp_path):
+    given = dataclasses.replace(config().training, steps=None, time_limit=3.0, validate_every=None)
+    _, events = train(corpus, tmp_path / "runs", Config(config().model, given))
+    reports = [event for event in events if isinstance(event, Report)]
+    assert events[-1].seconds < 5
+    assert reports[-1].progress == 1
+    assert reports[-1].learning_rate < 0.1 * max(report.learning_rate for report in reports)
+
+
+def test_a_text_without_validation_still_leaves_a_best_checkpoint(tmp_path):
+    (tmp_path / "t.txt").write_text("hello world\n" * 20)
+    from charrnn.data.corpus import PrepareSettings
+
+    corpus = prepare([str(tmp_path / "t.txt")], root=tmp_path / "c", settings=PrepareSettings(split=(100, 0, 0)))
+    running, events = train(corpus, tmp_path / "runs", config(12))
+    assert events[-1].validation_nats_per_char is None
+    assert Checkpoint.load(running.run.best).record["steps"] == 12
+
+
+@pytest.mark.parametrize("text", ["ab", "a" * 50, "hello world\n"])
+def test_tiny_texts_train(tmp_path, text):
+    (tmp_path / "t.txt").write_text(text)
+    from charrnn.data.corpus import PrepareSettings
+
+    corpus = prepare([str(tmp_path / "t.txt")], root=tmp_path / "c", settings=PrepareSettings(split=(100, 0, 0)))
+    _, events = train(corpus, tmp_path / "runs", config(3))
+    assert isinstance(events[-1], Finished)
+
+
+def test_fine_tuning_keeps_the_rows_of_known_characters(corpus, tmp_path):
+    first, _ = train(corpus, tmp_path / "runs", config(20), name="first")
+    (tmp_path / "other.txt").write_text("fedxyz" * 200)
+    other = prepare([str(tmp_path / "other.txt")], root=tmp_path / "corpora")
+    notes: list[str] = []
+    given = Config(training=TrainingConfig(steps=5, device="cpu", precision="fp32"))
+    tuned = session.begin(other, given, root=tmp_path / "runs", init_from="first", notify=notes.append)
+    old, new = Checkpoint.load(first.run.best), tuned.trainer.model.weights()
+    for character in "def":
+        i, j = old.vocabulary.index(character), other.vocabulary.index(character)
+        assert np.array_equal(new["embedding.weight"][j], old.weights["embedding.weight"][i])
+        assert new["head.bias"][j] == old.weights["head.bias"][i]
+    assert np.array_equal(new["layers.1.weight_hh_l0"], old.weights["layers.1.weight_hh_l0"])
+    assert any("3 characters kept, 3 new, 3 dropped" in note for note in notes)
+    list(tuned.events())
+    with pytest.raises(UsageError, match="fine-tuning keeps the model"):
+        session.begin(other, Config(ModelConfig(hidden_size=99)), root=tmp_path / "runs", init_from="first")
+
+
+def test_an_existing_run_is_never_touched_without_force(corpus, tmp_path):
+    first, _ = train(corpus, tmp_path / "runs", config(3), name="run")
+    before = first.run.best.read_bytes()
+    with pytest.raises(UsageError, match="--resume"):
+        session.begin(corpus, config(3), root=tmp_path / "runs", name="run")
+    assert first.run.best.read_bytes() == before
+    named = [session.begin(corpus, config(3), root=tmp_path / "runs").run.name for _ in range(3)]
+    assert named == ["text", "text-2", "text-3"]
+    (first.run.folder / "mine.txt").write_text("keep")
+    with pytest.raises(UsageError, match="other files"):
+        session.begin(corpus, config(3), root=tmp_path / "runs", name="run", force=True)
+    assert (first.run.folder / "mine.txt").read_text() == "keep"
+
+
+def test_resume_says_what_it_cannot_do(corpus, tmp_path):
+    train(corpus, tmp_path / "runs", config(6), name="run")
+    with pytest.raises(UsageError, match="finished"):
+        session.resume(Config(), root=tmp_path / "runs", name="run")
+    with pytest.raises(UsageError, match="--hidden-size"):
+        session.resume(Config(ModelConfig(hidden_size=99)), root=tmp_path / "runs", name="run")
+    longer = session.resume(Config(training=TrainingConfig(steps=9)), root=tmp_path / "runs", name="run")
+    events = list(longer.events())
+    assert events[-1].step == 9
+    assert isinstance(events[-2], Snapshot | Report)
