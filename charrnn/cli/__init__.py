@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from charrnn import __version__
+from charrnn.cli.compare import compare
 from charrnn.cli.eval import evaluate_command
 from charrnn.cli.info import info
 from charrnn.cli.inspect import inspect_app
 from charrnn.cli.prepare import prepare
+from charrnn.cli.sample import sample
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError
 
+
+class _Commands(TyperGroup):
+    """Runs a command; an error that a user can cause becomes one line on stderr and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CharRNNError as error:
+            _leave(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _leave("interrupted", 130)
+        except BrokenPipeError:
+            # Whoever read our output has enough. Keep the interpreter from complaining when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except MemoryError:
+            _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
+        except RuntimeError as error:
+            # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
+            if "out of memory" not in str(error) and "not enough memory" not in str(error):
+                raise
+            _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
+
+
+def _leave(message: str, code: int) -> None:
+    from charrnn.cli.console import show
+
+    print(f"charrnn: {show(message)}", file=sys.stderr)
+    raise typer.Exit(code) from None
+
+
 app = typer.Typer(
     name="charrnn",
+    cls=_Commands,
     help="Character-level text generation with recurrent networks: train, sample, measure, look inside.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,9 +61,11 @@ app = typer.Typer(
 )
 app.command()(prepare)
 app.command()(train)
+app.command()(sample)
 app.command("eval")(evaluate_command)
 app.command()(info)
 app.add_typer(inspect_app, name="inspect")
+app.command()(compare)
 
 
 def _version(asked: bool) -> None:
@@ -47,28 +84,5 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; errors a user can cause are one line on stderr and an exit code."""
-    try:
-        app()
-    except CharRNNError as error:
-        _leave(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _leave("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read our output has enough. Keep the interpreter from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except MemoryError:
-        _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
-    except RuntimeError as error:
-        # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
-        if "out of memory" not in str(error) and "not enough memory" not in str(error):
-            raise
-        _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
-
-
-def _leave(message: str, code: int) -> None:
-    from charrnn.cli.console import show
-
-    print(f"charrnn: {show(message)}", file=sys.stderr)
-    sys.exit(code)
+    """The ``charrnn`` command."""
+    app()

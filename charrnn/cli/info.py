@@ -18,7 +18,7 @@ def info(
     path: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH]",
+            metavar="PATH",
             help="A checkpoint, a run or a corpus, by path or name. Default: the run trained last.",
             show_default=False,
         ),

@@ -21,7 +21,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there unde
 Checkpoint = Annotated[
     str | None,
     typer.Argument(
-        metavar="[CHECKPOINT]", help="A file, a run's folder or a run's name. Default: the run trained last.",
+        metavar="CHECKPOINT", help="A file, a run's folder or a run's name. Default: the run trained last.",
         show_default=False,
     ),
 ]  # fmt: skip

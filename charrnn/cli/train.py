@@ -27,7 +27,7 @@ def train(
     corpus: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CORPUS...",
+            metavar="CORPUS",
             help="A prepared corpus, files, folders, globs, '-', or a registered name: python-stdlib, shakespeare.",
             show_default=False,
         ),
