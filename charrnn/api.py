@@ -74,7 +74,7 @@ class Model:
         return generate(self.engine, self.vocabulary, prompt, Sampling(length=length, **settings), utf8=utf8)[0].text
 
     def score(self, text: str) -> Figures:
-        """The figures of a text: ``bits_per_char``, ``perplexity``, ``nats``, ``unseen`` and others, as ``eval`` has them.
+        """The figures of a text, as ``eval`` has them: ``bits_per_char``, ``perplexity``, ``nats``, ``unseen`` ...
 
         Raises:
             TextError: the text is empty.

@@ -90,6 +90,37 @@ def name_of(character: str) -> str:
     return f"U+{code:04X} {name}"
 
 
+class Facts:
+    """A report for people, one fact a line: call it with each, then print it.
+
+    Values are data, never markup, and are shown, not obeyed. On a terminal long values fold under themselves; a pipe
+    gets each whole, on one line.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, str]] = []
+
+    def __call__(self, title: str, value: str, style: str = "") -> None:
+        self._rows.append((title, show(value), style))
+
+    def print(self) -> None:
+        """Print the facts on stdout."""
+        from rich.table import Table
+        from rich.text import Text
+
+        if not out().is_terminal:
+            width = max(len(title) for title, _, _ in self._rows)
+            for title, value, _ in self._rows:
+                print(f"{title:<{width}}  {value}")
+            return
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for title, value, style in self._rows:
+            table.add_row(title, Text(value, style))
+        out().print(table)
+
+
 @contextmanager
 def progress_bar(description: str, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on stderr, fed with (done bytes, total bytes); None where stderr is no terminal or must be quiet."""

@@ -122,17 +122,9 @@ def document(
 def _print(
     model: Checkpoint, text: str, split: str | None, figures: Figures, seconds: float, window: int | None
 ) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from charrnn.cli.console import Facts
 
-    from charrnn.cli.console import out, show
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-
-    def fact(title: str, value: str, style: str = "") -> None:
-        table.add_row(title, Text(show(value), style))
+    fact = Facts()
 
     fact("model", str(model.path))
     fact("text", text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
@@ -146,7 +138,7 @@ def _print(
     fact("bits per byte", f"{figures.bits_per_byte:.4f}")
     how = f"windows of {window}, each from an empty state" if window else "state carried from first to last"
     fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} characters/s)")
-    out().print(table)
+    fact.print()
 
 
 def _per_line(

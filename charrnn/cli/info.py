@@ -11,6 +11,7 @@ import typer
 from charrnn.cli import options
 
 if TYPE_CHECKING:
+    from charrnn.cli.console import Facts
     from charrnn.config import ModelConfig
 
 
@@ -27,7 +28,7 @@ def info(
 ) -> None:
     """Say what a checkpoint, run or corpus is: architecture, parameters by part, where it came from."""
     from charrnn.checkpoint import locate, read_document
-    from charrnn.cli.console import out, print_json
+    from charrnn.cli.console import print_json
 
     corpus = _corpus_folder(path)
     if corpus is not None:
@@ -38,14 +39,14 @@ def info(
         if json:
             print_json({"kind": "corpus", **summary(opened)})
         else:
-            out().print(report(opened))
+            report(opened).print()
         return
     file = locate(path)
     described = description(file, read_document(file))
     if json:
         print_json(described)
     else:
-        out().print(_table(described))
+        _facts(described).print()
 
 
 def _corpus_folder(path: str | None) -> Path | None:
@@ -95,18 +96,10 @@ def parameters_by_part(config: ModelConfig, symbols: int) -> dict[str, int]:
     return parts
 
 
-def _table(described: dict[str, Any]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
+def _facts(described: dict[str, Any]) -> Facts:
+    from charrnn.cli.console import Facts
 
-    from charrnn.cli.console import show
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-
-    def fact(title: str, value: str, style: str = "") -> None:
-        table.add_row(title, Text(show(value), style))
+    fact = Facts()
 
     model, training = described["config"]["model"], described["config"]["training"]
     record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
@@ -136,4 +129,4 @@ def _table(described: dict[str, Any]) -> Any:
          f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
     if described["resumable"]:
         fact("resume", f"charrnn train --resume --run {Path(described['path']).parent.name}", "green")
-    return table
+    return fact

@@ -9,8 +9,7 @@ import typer
 from charrnn.cli import options
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from charrnn.cli.console import Facts
     from charrnn.data.corpus import Corpus
 
 _NAMED = 12  # characters named in a line of the report; a text may have thousands
@@ -44,7 +43,7 @@ def prepare(
 
     Sources are joined in the order given and written once, as numbers, to corpora/NAME.
     """
-    from charrnn.cli.console import note, out, print_json, progress_bar
+    from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.data import corpus as corpora
 
     settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
@@ -61,7 +60,7 @@ def prepare(
     if json:
         print_json(summary(corpus))
     else:
-        out().print(report(corpus))
+        report(corpus).print()
 
 
 def summary(corpus: Corpus) -> dict[str, object]:
@@ -96,19 +95,11 @@ def summary(corpus: Corpus) -> dict[str, object]:
     }
 
 
-def report(corpus: Corpus) -> Table:
+def report(corpus: Corpus) -> Facts:
     """What is known of a corpus, for people: one line a fact. Characters of the text are data, never markup."""
-    from rich.table import Table
-    from rich.text import Text
+    from charrnn.cli.console import Facts
 
-    from charrnn.cli.console import show
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-
-    def fact(title: str, value: str, style: str = "") -> None:
-        table.add_row(title, Text(show(value), style))
+    fact = Facts()
 
     byte = corpus.vocabulary.unit == "byte"
     fact("corpus", str(corpus.path), "bold")
@@ -128,7 +119,7 @@ def report(corpus: Corpus) -> Table:
     if not corpus.splits["train"].characters:
         fact("", "there is nothing to train on: use more text, or another --split", "yellow")
     fact("next", f"charrnn train {_trainable(corpus)}", "green")
-    return table
+    return fact
 
 
 def rare(corpus: Corpus) -> str:

@@ -179,33 +179,26 @@ def document(session: Session, finished: Finished) -> dict[str, object]:
 
 def _closing(session: Session, finished: Finished) -> None:
     """The last words of a run: the figures, where the files are, and what to type next."""
-    from rich.table import Table
-    from rich.text import Text
+    from charrnn.cli.console import Facts
 
-    from charrnn.cli.console import out, show
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    fact = Facts()
     nats = finished.validation_nats_per_char
     if nats is not None:
-        table.add_row(
+        fact(
             "validation",
-            Text(
-                f"{nats / math.log(2):.4f} bits per character = {nats:.4f} nats, perplexity {math.exp(nats):.3f}, "
-                f"over {finished.validation_characters:,} characters",
-                "bold",
-            ),
+            f"{nats / math.log(2):.4f} bits per character = {nats:.4f} nats, "
+            f"perplexity {math.exp(min(nats, 709)):.3f}, over {finished.validation_characters:,} characters",
+            "bold",
         )
     early = " (stopped early: no new best)" if finished.reason == "early" else ""
-    table.add_row(
+    fact(
         "trained",
-        Text(f"{finished.step:,} steps, {finished.epoch:.2f} epochs, {_time(finished.seconds)}{early}; "
-             f"best at step {finished.best_step or finished.step:,}"),
-    )  # fmt: skip
-    table.add_row("files", Text(show(f"{session.run.folder}/")))
-    table.add_row("next", Text(show(f"charrnn sample {session.run.name}"), "green"))
-    out().print(table)
+        f"{finished.step:,} steps, {finished.epoch:.2f} epochs, {_time(finished.seconds)}{early}; "
+        f"best at step {finished.best_step or finished.step:,}",
+    )
+    fact("files", f"{session.run.folder}/")
+    fact("next", f"charrnn sample {session.run.name}", "green")
+    fact.print()
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,96 @@
+"""The README says what is true: its commands run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if "pip install" not in line]
+#: Long trainings are cut short here; everything else runs as it is written.
+SHORT = " --hidden-size 16 --num-layers 1 --steps 4 --batch-size 4 --sequence-length 32"
+
+
+def test_both_first_commands_install_the_pinned_torch_and_ci_runs_the_second():
+    first, second = (line for block in BLOCKS for line in block.splitlines() if "pip install" in line)
+    assert "pip install torch==2.13.0" in first
+    assert "charrnn train python-stdlib --time-limit 2m" in first
+    assert second in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    prose = "".join(
+        f"Once upon a time, {n} people like apples, I am told.\ndef main():\n    pass\n" for n in range(150)
+    )
+    for name in ("notes.txt", "poems.txt"):
+        (folder / name).write_text(prose)
+    (folder / "old.txt").write_bytes("déjà vu\r\n".encode("cp1252") * 50)
+    (folder / "src").mkdir()
+    (folder / "src" / "a.py").write_text(prose)
+    return folder
+
+
+def shortened(command: str) -> str:
+    """The command as it is run here: a training without its own model gets a small one and few steps."""
+    command = command.split("   #")[0].strip()
+    if not command.startswith("charrnn train"):
+        return command
+    if "--resume" in command:
+        return command + (" --steps 6" if "--epochs" not in command else "")
+    if "--config" in command:
+        return command
+    command = re.sub(r" --(time-limit|epochs) \S+", "", command)
+    for option in re.findall(r"--[a-z-]+", SHORT):
+        command = re.sub(rf" {option} \S+", "", command)
+    return command + SHORT
+
+
+def test_every_command_runs_as_it_stands(workplace):
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    ran = 0
+    for command in COMMANDS:
+        if "train shakespeare" in command:  # the only one that needs a network
+            continue
+        command = shortened(command)
+        done = subprocess.run(
+            command, shell=True, cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout
+        ran += 1
+    assert ran >= 30
+
+
+def test_the_python_example_runs(workplace, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(workplace)
+    (workplace / "notes.txt").write_text("Once upon a time there was a text.\n" * 60)
+    exec(compile(example, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0
+
+
+def test_every_room_is_in_the_picture_and_every_named_room_exists():
+    table = README.split("| room |")[1]
+    named = {
+        name
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`([\w/.]+)`", row.split("|")[1])
+    }
+    there = {
+        path.name + ("/" if path.is_dir() else "")
+        for path in (ROOT / "charrnn").iterdir()
+        if not path.name.startswith("_") and (path.is_dir() or path.suffix == ".py")
+    }
+    assert named <= there
+    assert there - named <= {"provenance.py", "api.py"}
