@@ -57,8 +57,6 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         precision = {"cuda": "fp16", "mps": "fp32", "cpu": "bf16" if cpu_has_bf16() else "fp32"}[device]
     if precision == "fp16" and device == "cpu":
         raise UsageError("--precision fp16: needs a GPU; on a CPU use bf16 or fp32")
-    if device == "cpu":
-        torch.set_flush_denormal(True)  # numbers below 1e-38 would only slow the products down
     return Compute(torch.device(device), precision)
 
 

@@ -144,6 +144,22 @@ def test_training_approaches_the_entropy_of_a_markov_chain_and_never_goes_below(
     assert high > entropy
 
 
+@pytest.mark.slow
+def test_default_training_comes_within_two_percent_of_a_known_entropy_rate(tmp_path):
+    text, entropy = markov_text(1_000_000)
+    (tmp_path / "text.txt").write_text(text)
+    corpus = prepare([str(tmp_path / "text.txt")], root=tmp_path / "corpora")
+    given = Config(training=TrainingConfig(time_limit="40s", device="cpu"))
+    running, _ = train(corpus, tmp_path / "runs", given, preset="small")
+    checkpoint = Checkpoint.load(running.run.best)
+    ids, num_bytes = corpus_ids(checkpoint, corpus, "test")
+    figures = evaluate(checkpoint, ids, num_bytes)
+    low, high = figures.interval
+    print(f"entropy rate {entropy:.5f} nats, measured {figures.nats_per_char:.5f}, interval {low:.5f} to {high:.5f}")
+    assert figures.nats_per_char < 1.02 * entropy
+    assert high > entropy
+
+
 def test_truncation_at_the_length_of_the_text_is_full_back_propagation(tmp_path):
     text = markov_text(240)[0]
     (tmp_path / "t.txt").write_text(text)
