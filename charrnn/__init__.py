@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from charrnn.api import Model, load, train
 
-# Read by PyTorch's OpenMP when it is loaded. By default its threads spin for milliseconds at every barrier; where another
-# program has one of the cores, they spin away the time that the other thread needs, and a step of 70 ms takes seconds.
+# Read by PyTorch's OpenMP when it is loaded. By default its threads spin for milliseconds at every barrier; where
+# another program has one of the cores, that is time the other thread needs, and a step of 70 ms can take seconds.
 # With 5,000 spins a quiet machine is as fast, and a busy one several times faster (measured on two cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
