@@ -62,6 +62,6 @@ def engine_for(checkpoint: Checkpoint, device: str = "auto", batch: int = 1) -> 
             return NumpyEngine.from_checkpoint(checkpoint)
     elif not available[device]():
         raise ResourceError(f"--device {device}: torch sees no such device here; use --device cpu")
-    from charrnn.decoding.torch_engine import TorchEngine
+    from charrnn.model.torch_engine import TorchEngine
 
     return TorchEngine.from_checkpoint(checkpoint, device)

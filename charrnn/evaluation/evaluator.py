@@ -29,8 +29,8 @@ def scoring_engine(checkpoint: Checkpoint, characters: int, device: str = "auto"
         from charrnn.decoding.numpy_engine import NumpyEngine
 
         return NumpyEngine.from_checkpoint(checkpoint)
-    from charrnn.decoding.torch_engine import TorchEngine
     from charrnn.model.compute import choose_compute
+    from charrnn.model.torch_engine import TorchEngine
 
     return TorchEngine.from_checkpoint(checkpoint, choose_compute(device, "fp32").device)
 

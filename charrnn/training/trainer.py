@@ -21,11 +21,11 @@ from charrnn.data.corpus import Corpus
 from charrnn.data.streams import NOTHING, Streams
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.decoding.torch_engine import TorchEngine
 from charrnn.errors import CheckpointError, DivergedError, TextError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.model.compute import Compute
 from charrnn.model.network import CharRNN
+from charrnn.model.torch_engine import TorchEngine
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
 from charrnn.training.schedules import learning_rate
 

@@ -14,7 +14,7 @@ from charrnn.decoding.beam import BeamSearch, Histories, beam_search, normalised
 from charrnn.decoding.filters import log_softmax
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.decoding.torch_engine import TorchEngine
+from charrnn.model.torch_engine import TorchEngine
 
 Make = Callable[..., Checkpoint]
 

@@ -14,7 +14,7 @@ from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.filters import log_softmax
 from charrnn.decoding.generator import Generation, Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.decoding.torch_engine import TorchEngine
+from charrnn.model.torch_engine import TorchEngine
 
 Make = Callable[..., Checkpoint]
 

@@ -14,8 +14,8 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.decoding.engine import engine_for
 from charrnn.decoding.filters import log_softmax
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.decoding.torch_engine import TorchEngine
 from charrnn.errors import ResourceError
+from charrnn.model.torch_engine import TorchEngine
 
 Make = Callable[..., Checkpoint]
 

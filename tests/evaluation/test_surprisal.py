@@ -10,11 +10,11 @@ import torch
 from charrnn.config import ModelConfig
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.decoding.torch_engine import TorchEngine
 from charrnn.evaluation import surprisal
 from charrnn.evaluation.metrics import measure, unknown_cost
 from charrnn.evaluation.surprisal import surprisals, surprisals_of_lines
 from charrnn.model.network import CharRNN
+from charrnn.model.torch_engine import TorchEngine
 
 V = 9
 
