@@ -55,7 +55,7 @@ class Setting:
             high = float("inf") if self.maximum is None else self.maximum
             if not low <= value <= high:
                 asked = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
-                raise UsageError(f"{option}: expected {asked}, got {value:g}")
+                raise UsageError(f"{option}: expected {asked}, got {str(value)[:40]}")
         return value
 
 
@@ -80,7 +80,7 @@ def parse_duration(option: str, value: Any) -> float:
 def parse_interval(option: str, value: Any) -> str:
     """A number of steps (``500``) or a time (``90s``, ``2m``), as normalised text."""
     text = str(value).strip().lower()
-    if text.isdigit() and int(text) > 0:
+    if text.isascii() and text.isdigit() and int(text) > 0:
         return str(int(text))
     match = _DURATION.fullmatch(text)
     if match is None or match[2] is None or float(match[1]) == 0:
@@ -237,7 +237,7 @@ class Config:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str, error: type[CharRNNError] = UsageError) -> Config:
         """From ``{"model": {...}, "training": {...}}``."""
-        extra = sorted(set(values) - {"model", "training", "corpus"})
+        extra = sorted(set(values) - {"model", "training"})
         if extra or not all(isinstance(values.get(part, {}), Mapping) for part in ("model", "training")):
             raise error(
                 f"{where}: expected the tables [model] and [training]" + (f", found {extra[0]!r}" if extra else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -34,6 +35,10 @@ class _Commands(TyperGroup):
             # Whoever read our output has enough. Keep the interpreter from complaining when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except OSError as error:
+            # A folder or file of the user's that cannot be used, wherever it was met; exit code 2 for a bad name.
+            where = f"{error.filename}: " if error.filename else ""
+            _leave(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 6)
         except MemoryError:
             _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
         except RuntimeError as error:

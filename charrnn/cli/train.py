@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ def train(
     preset: Annotated[
         str, typer.Option(metavar="|".join(PRESETS), help="Size of the model; auto fits text, device and time.")
     ] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log for TensorBoard too, to the run's folder (an extra).")
+    ] = False,
     unit: options.Unit = None,
     split: options.Split = None,
     pattern: options.Pattern = None,
@@ -64,8 +68,6 @@ def train(
     from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.config import Config
 
-    if preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     given = config_of(settings)
     if config is not None:
         given = given.over(Config.read_toml(config))
@@ -73,17 +75,21 @@ def train(
     def notify(line: str) -> None:
         note(line, quiet)
 
+    if tensorboard:
+        from charrnn.training.tensorboard import writer_class
+
+        writer_class()
     text_settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
     if resume:
-        if init_from is not None or force or config is not None or text_settings is not None:
-            raise UsageError("--resume: goes on with a run's own settings; leave out --init-from, --force, --config "
-                             "and how text is read")  # fmt: skip
+        if init_from is not None or force or config is not None or text_settings is not None or preset != "auto":
+            raise UsageError(
+                "--resume: goes on with a run's own settings; leave out --init-from, --force, --config, --preset "
+                "and how text is read"
+            )
         notify("loading PyTorch ...")
         from charrnn.training import session as sessions
 
-        session = sessions.resume(given, name=run, notify=notify)
-        if corpus and corpus != [session.corpus.name]:
-            _check_same_corpus(corpus, session.corpus)
+        session = sessions.resume(given, name=run, named=corpus or (), notify=notify)
     else:
         if not corpus:
             raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
@@ -97,18 +103,11 @@ def train(
         session = sessions.begin(
             prepared, given, name=run, preset=preset, init_from=init_from, force=force, notify=notify
         )
-    finished = _follow(session, quiet)
+    finished = _follow(session, quiet, tensorboard)
     if json:
         print_json(document(session, finished))
     elif not quiet:
         _closing(session, finished)
-
-
-def _check_same_corpus(named: list[str], trained: Corpus) -> None:
-    from charrnn.data.corpus import resolve
-
-    if resolve(named, settings=trained.settings).fingerprint != trained.fingerprint:
-        raise UsageError(f"{' '.join(named)}: the run was trained on {trained.path}; --resume needs no CORPUS")
 
 
 def _describe(corpus: Corpus) -> str:
@@ -116,22 +115,28 @@ def _describe(corpus: Corpus) -> str:
     return f"{corpus.characters:,} {corpus.vocabulary.unit}s ({', '.join(parts)}), {corpus.distinct:,} distinct"
 
 
-def _follow(session: Session, quiet: bool) -> Finished:
+def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
     """Train under the terminal view; Ctrl-C and SIGTERM stop after the step and save."""
     from charrnn.cli.view import view
     from charrnn.training.events import Finished
 
     finished: Finished | None = None
+    events = session.events()
+    if tensorboard:
+        from charrnn.training.tensorboard import logged
+
+        events = logged(events, session.run.folder)
     with _signals(session) as stopped_by, view(session, quiet) as show:
-        for event in session.events():
+        for event in events:
             show(event)
             if isinstance(event, Finished):
                 finished = event
     assert finished is not None
-    if stopped_by:
+    if finished.reason == "stopped":
         code = 130 if stopped_by[0] == signal.SIGINT else 75
         raise Stopped(
-            f"stopped and saved at step {finished.step:,}; go on with: charrnn train --resume --run {session.run.name}",
+            f"stopped and saved at step {finished.step:,}; "
+            f"go on with: charrnn train --resume --run {shlex.quote(session.run.name)}",
             code,
         )
     return finished
@@ -197,7 +202,7 @@ def _closing(session: Session, finished: Finished) -> None:
         f"best at step {finished.best_step or finished.step:,}",
     )
     fact("files", f"{session.run.folder}/")
-    fact("next", f"charrnn sample {session.run.name}", "green")
+    fact("next", f"charrnn sample {shlex.quote(session.run.name)}", "green")
     fact.print()
 
 

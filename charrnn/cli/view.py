@@ -43,12 +43,14 @@ class History:
         self.best: float | None = None
         self.advice: str | None = None
         self.notice: str | None = None
+        self.printed = 0.0
 
     def add(self, report: Report) -> None:
         self.reports.append(report)
         nats = report.validation_nats_per_char
         if nats is not None:
             self.best = nats if self.best is None else min(self.best, nats)
+        if nats is not None or self.session.trainer.validation is None:
             self.advice = advice(self.reports, self.session.trainer.config.training.clip)
 
 
@@ -79,7 +81,10 @@ class PlainView(History):
                 note(heading(self.session, event))
             case Report():
                 self.add(event)
-                if event.validation_nats_per_char is not None:
+                # Without validation text, twenty lines in all.
+                unvalidated = self.session.trainer.validation is None and event.progress >= self.printed + 0.05
+                if event.validation_nats_per_char is not None or unvalidated:
+                    self.printed = event.progress
                     note(f"{event.progress:4.0%}  {figures(event)}")
                     if self.advice != self.notice and self.advice is not None:
                         note(f"advice: {self.advice}")

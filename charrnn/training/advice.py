@@ -12,8 +12,8 @@ def advice(reports: Sequence[Report], clip: float) -> str | None:
 
     - overfitting: validation is 1 % above its best, and has not been at its best for three validations, while
       training still falls;
-    - learning rate too high: the loss of the last tenth is above that before it, early on, or the gradients are far
-      above the clipping norm;
+    - learning rate too high: the mean loss of the last tenth of the reports is clearly above that of the tenth before
+      it, or the gradients are far above the clipping norm;
     - too small a model: training and validation lie together and neither has moved in the last quarter.
     """
     if len(reports) < 20:
@@ -22,12 +22,13 @@ def advice(reports: Sequence[Report], clip: float) -> str | None:
     tenth = max(5, len(train) // 10)
     recent, before = _mean(train[-tenth:]), _mean(train[-2 * tenth : -tenth])
     norms = [report.gradient_norm for report in reports[-tenth:]]
-    if recent > 1.05 * min(before, min(train)) + 0.05 and recent > before:
+    if recent > 1.03 * before + 0.02:
         return "the training loss is rising: try a lower --learning-rate"
     if clip > 0 and _mean(norms) > 20 * clip:
         return f"gradients are {_mean(norms) / clip:.0f} times the clipping norm: try a lower --learning-rate"
     scores = [report.validation_nats_per_char for report in reports if report.validation_nats_per_char is not None]
-    if len(scores) >= 4 and min(scores[:-3]) < min(scores[-3:]) and scores[-1] > 1.01 * min(scores):
+    turned_up = len(scores) >= 4 and min(scores[:-3]) < min(scores[-3:]) and scores[-1] > 1.01 * min(scores)
+    if turned_up and recent < before:
         return "overfitting: validation has turned up; try more --dropout, fewer --epochs, or more text"
     if len(scores) >= 8 and reports[-1].progress > 0.5:
         quarter = len(scores) // 4

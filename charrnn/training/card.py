@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.training.events import Finished
@@ -26,13 +27,13 @@ def model_card(name: str, checkpoint: Checkpoint, finished: Finished) -> str:
         nats = finished.validation_nats_per_char
         lines.append(
             f"- Validation, {finished.validation_characters:,} characters, stateful, float32: {nats:.4f} nats = "
-            f"{nats / math.log(2):.4f} bits per character, perplexity {math.exp(nats):.3f}."
+            f"{nats / math.log(2):.4f} bits per character, perplexity {math.exp(min(nats, 709)):.3f}."
         )
     lines += [
         "",
         "```",
-        f"charrnn sample {name}",
-        f"charrnn eval {name}",
+        f"charrnn sample {shlex.quote(name)}",
+        f"charrnn eval {shlex.quote(name)}",
         "```",
         "",
         "It writes text like the text it was trained on, errors and opinions included, and knows nothing else. "

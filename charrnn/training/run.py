@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from charrnn.training.events import Event, Finished, Preview, Report, Snapshot
 from charrnn.training.plot import loss_plot
 
 CONFIG, METRICS, SAMPLES, PLOT, CARD = "config.toml", "metrics.jsonl", "samples.txt", "loss.svg", "README.md"
-_FILES = (BEST, LAST, CONFIG, METRICS, SAMPLES, PLOT, CARD)
+TENSORBOARD = "tensorboard"
+_FILES = (BEST, LAST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,22 @@ class Run:
         return self.folder / LAST
 
     @classmethod
-    def create(cls, root: Path, name: str | None, corpus: str, config: Config, *, force: bool = False) -> Run:
-        """Make a new run's folder; without a name, the corpus's, numbered if it is taken.
+    def create(
+        cls, root: Path, name: str | None, corpus: str, config: Config, command: Sequence[str], *, force: bool = False
+    ) -> Run:
+        """Make a new run's folder; without a name, the corpus's, numbered if it is taken (unless ``force``).
 
         Raises:
             UsageError: a run of that name exists and ``force`` is not given.
         """
+        if name is None and force:
+            name = corpus
         if name is None:
             taken = {path.name for path in root.iterdir()} if root.is_dir() else set()
             names = (corpus if number == 1 else f"{corpus}-{number}" for number in range(1, len(taken) + 2))
             name = next(candidate for candidate in names if candidate not in taken)
-        elif not name or Path(name).name != name or name.startswith("."):
-            raise UsageError(f"--run {name}: a run's name is one folder's name, without / and not hidden")
+        if not name.isprintable() or Path(name).name != name or name.startswith((".", "-")):
+            raise UsageError(f"--run {name}: a run's name is one folder's name, without / and with a letter first")
         folder = root / name
         if folder.exists() and any(folder.iterdir()):
             if not force:
@@ -68,10 +74,14 @@ class Run:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder)
-        comment = f"The settings of run {name}. The same again: charrnn train {corpus} --config {folder / CONFIG}"
-        with atomic_write(folder / CONFIG) as stream:
-            stream.write(config.to_toml(comment).encode())
+        run.write_config(config, command)
         return run
+
+    def write_config(self, config: Config, command: Sequence[str]) -> None:
+        """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""
+        again = shlex.join([*command, "--config", str(self.folder / CONFIG)])
+        with atomic_write(self.folder / CONFIG) as stream:
+            stream.write(config.to_toml(f"The settings of run {self.name}. The same again:\n{again}").encode())
 
     def rewind(self, checkpoint: Checkpoint) -> None:
         """Take back what was written to the logs after ``checkpoint`` was saved."""
@@ -110,9 +120,11 @@ class Run:
         path = self.folder / METRICS
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
-                lines.append(json.loads(line))
+                value = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(value, dict):
+                lines.append(value)
         return lines
 
     def _picture(self) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from charrnn.checkpoint import LAST, Checkpoint, locate
+from charrnn.checkpoint import LAST, Checkpoint, locate, read_document
 from charrnn.config import Config, TrainingConfig
 from charrnn.data.corpus import Corpus
-from charrnn.errors import CheckpointError, UsageError
+from charrnn.data.sources import corpus_name
+from charrnn.errors import CheckpointError, TextError, UsageError
 from charrnn.evaluation.evaluator import trained_on
 from charrnn.model.compute import Compute, choose_compute
-from charrnn.presets import settle
+from charrnn.presets import PRESETS, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
@@ -58,19 +59,35 @@ def begin(
     Raises:
         UsageError, TextError, CheckpointError, ResourceError: as the message says.
     """
-    if len(given.training.lengths()) > 1:
-        options = ", ".join("--" + length.replace("_", "-") for length in given.training.lengths())
-        raise UsageError(f"{options}: only one of them can say how long to train")
-    start = None
-    if init_from is not None:
-        start, given = _start(init_from, corpus, given, root, notify)
-    compute = choose_compute(given.training.device or "auto", given.training.precision or "auto")
+    _one_length(given)
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     characters = corpus.splits["train"].characters
+    if characters < 2:
+        raise TextError(f"{corpus.path}: {characters} character(s) to train on; at least 2 are needed")
+    start = origin = None
+    command = ["charrnn", "train", *corpus.arguments()]
+    if init_from is not None:
+        if preset != "auto":
+            raise UsageError(f"--preset {preset}: the size is that of --init-from {init_from}; leave one of them out")
+        start, given = _start(init_from, corpus, given, root, notify)
+        origin = {"path": str(start.path), "sha256": read_document(start.path)["sha256"]} if start.path else None
+        command += ["--init-from", init_from]
+    compute = choose_compute(given.training.device or "auto", given.training.precision or "auto")
     choice = settle(given, characters=characters, machine=machine(compute), preset=preset)
-    for reason in choice.reasons if start is None else choice.reasons[1:]:
+    for reason in choice.reasons:
         notify(reason)
-    run = Run.create(root, name, corpus.name, choice.config, force=force)
-    return Session(run, Trainer(choice.config, corpus, compute, start=start), corpus)
+    # First what can fail, then the folder: a run that cannot start must not take the place of another.
+    trainer = Trainer(choice.config, corpus, compute, start=start, origin=origin)
+    run = Run.create(root, name, corpus.name, choice.config, command, force=force)
+    return Session(run, trainer, corpus)
+
+
+def _one_length(given: Config) -> None:
+    lengths = given.training.lengths()
+    if len(lengths) > 1:
+        options = ", ".join("--" + length.replace("_", "-") for length in lengths)
+        raise UsageError(f"{options}: only one of them can say how long to train")
 
 
 def machine(compute: Compute) -> str:
@@ -92,14 +109,23 @@ def _start(init_from: str, corpus: Corpus, given: Config, root: Path, notify: No
 
 
 def resume(
-    given: Config, *, root: Path = Path("checkpoints"), name: str | None = None, notify: Notify = lambda line: None
+    given: Config,
+    *,
+    root: Path = Path("checkpoints"),
+    name: str | None = None,
+    named: Sequence[str] = (),
+    notify: Notify = lambda line: None,
 ) -> Session:
     """Go on with a run from its ``last`` checkpoint, bit for bit.
+
+    Args:
+        named: the corpus as the user named it, if at all; it must be the run's own.
 
     Raises:
         UsageError: settings other than a new length were given, or the run is finished.
         CheckpointError, TextError: the run or its corpus is missing or damaged.
     """
+    _one_length(given)
     path = locate(name, root, LAST)
     last = Checkpoint.load(path, with_state=True)
     if not last.progress:
@@ -115,6 +141,8 @@ def resume(
     longer = bool(given.training.lengths())
     config = Config(last.config.model, Config(training=_only(given.training)).over(last.config).training)
     corpus = trained_on(last)
+    if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():
+        raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")
     compute = choose_compute(config.training.device, config.training.precision)
     _say_differences(last, compute, notify)
     trainer = Trainer(config, corpus, compute, resume=last)
@@ -123,11 +151,14 @@ def resume(
             f"{path}: the run is finished ({trainer.step:,} steps); "
             "go on with a longer --epochs, --steps or --time-limit"
         )
+    if trainer.exhausted():
+        raise UsageError(f"{path}: the run stopped early; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
-    if longer:
-        notify("the length has changed: the learning rate follows the new length from here")
     run = Run(path.parent)
     run.rewind(last)
+    if longer:
+        notify("the length has changed: the learning rate follows the new length from here")
+        run.write_config(config, ["charrnn", "train", *corpus.arguments()])
     return Session(run, trainer, corpus)
 
 

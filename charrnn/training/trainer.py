@@ -21,8 +21,9 @@ from charrnn.data.corpus import Corpus
 from charrnn.data.streams import NOTHING, Streams
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.errors import CheckpointError, DivergedError, TextError
+from charrnn.errors import CheckpointError, DivergedError
 from charrnn.evaluation.evaluator import evaluate
+from charrnn.evaluation.metrics import unknown_cost
 from charrnn.model.compute import Compute
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
@@ -47,6 +48,7 @@ class Trainer:
         corpus: the text.
         compute: device and precision.
         start: checkpoint whose weights to begin with (already fitted to the corpus's vocabulary).
+        origin: what the record says of ``start``: its path and SHA-256.
         resume: a ``last`` checkpoint to go on from.
     """
 
@@ -57,9 +59,10 @@ class Trainer:
         compute: Compute,
         *,
         start: Checkpoint | None = None,
+        origin: dict[str, str] | None = None,
         resume: Checkpoint | None = None,
     ) -> None:
-        self.config, self.corpus, self.compute = config, corpus, compute
+        self.config, self.corpus, self.compute, self.origin = config, corpus, compute, origin
         training = config.training
         vocabulary = corpus.vocabulary
         self.model = CharRNN(config.model, len(vocabulary), torch.Generator().manual_seed(training.seed))
@@ -83,13 +86,12 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.scales_loss)
         ids = corpus.ids("train")
-        if len(ids) < 2:
-            raise TextError(f"{corpus.path}: {len(ids)} character(s) to train on; at least 2 are needed")
         self.streams = Streams(
             ids, training.batch_size, training.sequence_length, vocabulary.index("\n"), training.seed
         )
         self.state = self.model.initial_state(self.streams.batch_size)
         self.validation = corpus.ids("validation") if corpus.splits["validation"].characters else None
+        self.unknown_cost = unknown_cost(vocabulary)
         self.step = 0
         self.characters = 0
         self.seconds = 0.0
@@ -153,7 +155,7 @@ class Trainer:
             if improved or (stopping and self.best_step is None):
                 # A run that is stopped before its first validation can be sampled from too.
                 yield Snapshot(self.snapshot(with_state=False), best=True)
-            early = training.patience > 0 and self.without_best >= training.patience
+            early = validate and self.exhausted()
             if validate or save or early:
                 self._check_finite()
                 yield Snapshot(self.snapshot(), best=False)
@@ -163,6 +165,10 @@ class Trainer:
                 break
         self.seconds = max(self.seconds, time.monotonic() - clock)
         yield self._finish(reason)
+
+    def exhausted(self) -> bool:
+        """Whether early stopping is asked for, and as many validations as it allows have found no new best."""
+        return 0 < self.config.training.patience <= self.without_best
 
     def progress(self) -> float:
         """How much of the run is done, 0 to 1, by steps or by time."""
@@ -216,6 +222,8 @@ class Trainer:
         self.step += 1
         self.characters += count
         self.sum_nats += nats.detach()
+        if self.corpus.unknown:  # as in every other figure, what the unknown symbol stands for is paid for
+            self.sum_nats += self.unknown_cost * (targets == self.corpus.vocabulary.unknown).sum()
         self.sum_characters += count
         self._average()
 
@@ -319,9 +327,9 @@ class Trainer:
         return generate(engine, self.corpus.vocabulary, settings=settings, utf8=self.corpus.utf8)[0].text
 
     def _finish(self, reason: str) -> Finished:
-        """The closing figure: ``best`` again, in float32, over the whole split."""
+        """The closing figure: ``best`` again, in float32, over the whole split; whoever stops a run does not wait."""
         nats, count = None, 0
-        if self.validation is not None and self.best_weights is not None:
+        if reason != "stopped" and self.validation is not None and self.best_weights is not None:
             self.averaged.load_weights(self.best_weights)
             nats, count = self._evaluate(), len(self.validation)
         return Finished(
@@ -355,6 +363,7 @@ class Trainer:
             "compute": str(self.compute),
             "precision": self.compute.precision,
             "environment": provenance.environment(),
+            **({"init_from": self.origin} if self.origin else {}),
         }
         checkpoint = self._checkpoint(record)
         if not with_state:
@@ -410,7 +419,10 @@ class Trainer:
             self.state = tuple(
                 torch.from_numpy(arrays[f"hidden.{k}"].copy()).to(device) for k in range(len(self.state))
             )
-            self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
+            if arrays["generator"].shape == self.generator.get_state().shape:
+                self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
+            else:  # another kind of device, whose generator cannot go on: a new one, that repeats
+                self.generator.manual_seed(self.config.training.seed + int(progress["step"]))
             self.sum_nats = torch.from_numpy(arrays["report.nats"].copy()).to(device).reshape(())
             self.norm = torch.from_numpy(arrays["report.norm"].copy()).to(device).reshape(())
             best = {k.removeprefix("best."): v.copy() for k, v in arrays.items() if k.startswith("best.")}
@@ -424,12 +436,14 @@ class Trainer:
             self.validation_seconds = float(progress["validation_seconds"])
             self.last_validation = (int(progress["last_validation"][0]), float(progress["last_validation"][1]))
             self.sum_characters = int(progress["report_characters"])
-            self.scaler.load_state_dict(progress["scaler"])
+            if progress["scaler"] and self.compute.scales_loss:
+                self.scaler.load_state_dict(progress["scaler"])
+            self.origin = resume.record.get("init_from")
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             problem = f"its training state lacks or garbles {error}"
             raise CheckpointError(f"{resume.path}: cannot be resumed ({problem})") from error
 
 
 def report_every(step: int) -> int:
-    """Steps between reports: 10, and from step 10,000 on a tenth of a percent of the steps, in powers of ten."""
+    """Steps between reports: 10 up to step 9,999, then 100, from 100,000 on 1,000: the log grows ever more slowly."""
     return max(10, int(10 ** (len(str(step)) - 3)))

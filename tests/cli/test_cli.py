@@ -172,6 +172,8 @@ def test_info_knows_checkpoints_runs_and_corpora(trained):
         (2, ["train", "bottles.txt", "--preset", "huge"]),
         (2, ["train", "bottles.txt", "--config", "missing.toml"]),
         (2, ["train", "--resume", "--run", "bottles"]),
+        (2, ["train", "--resume", "--run", "bottles", "--preset", "large"]),
+        (2, ["train", "bottles.txt", "--seed", "9" * 400]),
         (2, ["train", "bottles.txt", "--precision", "fp16", "--device", "cpu"]),
         (2, ["train", "bottles.txt", "--split", "50,60,0"]),
         (2, ["sample", "--temperature", "0"]),
@@ -221,6 +223,29 @@ def test_a_closed_pipe_ends_quietly(trained):
     assert done.stderr == ""
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_does_not_end_a_training(tmp_path):
+    (tmp_path / "bottles.txt").write_text(TEXT)
+    options = " ".join([*SMALL, "--steps", "60", "--validate-every", "2"])
+    command = f"{sys.executable} -m charrnn train bottles.txt {options} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    last = (tmp_path / "checkpoints" / "bottles" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["step"] == 60
+    assert (tmp_path / "checkpoints" / "bottles" / "best.safetensors").exists()
+
+
+def test_folders_that_cannot_be_used_are_one_line(trained, tmp_path):
+    (tmp_path / "bottles.txt").write_text(TEXT)
+    (tmp_path / "checkpoints").write_text("a file where a folder should be")
+    done = charrnn(tmp_path, "train", "bottles.txt", "--steps", "2", *SMALL)
+    assert done.returncode == 6
+    assert "Traceback" not in done.stderr
+    assert "checkpoints" in done.stderr.splitlines()[-1]
+    done = charrnn(trained, "train", "bottles.txt", "--steps", "2", "--run", "x" * 5000, *SMALL)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])

@@ -12,7 +12,7 @@ import torch
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.corpus import Corpus, prepare
-from charrnn.errors import DivergedError, UsageError
+from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import corpus_ids, evaluate
 from charrnn.training import session
 from charrnn.training.events import Finished, Report, Snapshot
@@ -295,3 +295,128 @@ def test_resume_says_what_it_cannot_do(corpus, tmp_path):
     events = list(longer.events())
     assert events[-1].step == 9
     assert isinstance(events[-2], Snapshot | Report)
+
+
+def test_a_run_that_cannot_start_does_not_take_the_place_of_another(corpus, tmp_path):
+    first, _ = train(corpus, tmp_path / "runs", config(3), name="run")
+    before = first.run.best.read_bytes()
+    (tmp_path / "one.txt").write_text("abcdefghij")
+    from charrnn.data.corpus import PrepareSettings
+
+    one = prepare([str(tmp_path / "one.txt")], root=tmp_path / "c", settings=PrepareSettings(split=(10, 90, 0)))
+    with pytest.raises(TextError, match="at least 2"):
+        session.begin(one, config(3), root=tmp_path / "runs", name="run", force=True)
+    assert first.run.best.read_bytes() == before
+    with pytest.raises(TextError, match="at least 2"):
+        session.begin(one, config(3), root=tmp_path / "runs", name="other")
+    assert not (tmp_path / "runs" / "other").exists()
+
+
+def test_force_without_a_name_replaces_the_run_of_the_corpus(corpus, tmp_path):
+    for _ in range(2):
+        assert session.begin(corpus, config(3), root=tmp_path / "runs", force=True).run.name == "text"
+
+
+def test_real_divergence_ends_in_an_error_or_in_finite_files(corpus, tmp_path):
+    given = config(40, learning_rate=300.0, clip=0.0, warmup=0.0, schedule="constant", validate_every="1000")
+    running = session.begin(corpus, given, root=tmp_path / "runs")
+    try:
+        events = list(running.events())
+    except DivergedError:
+        return
+    assert events[-1].reason == "done"
+    assert (running.run.folder / "README.md").exists()
+
+
+def test_early_stopping_is_final_until_more_patience_is_given(corpus, tmp_path):
+    given = config(5000, learning_rate=0.05, validate_every="5", patience=2)
+    stopped, events = train(corpus, tmp_path / "runs", given, name="run")
+    assert events[-1].reason == "early"
+    with pytest.raises(UsageError, match="--patience"):
+        session.resume(Config(), root=tmp_path / "runs", name="run")
+    more = session.resume(Config(training=TrainingConfig(patience=4)), root=tmp_path / "runs", name="run")
+    assert list(more.events())[-1].step > stopped.trainer.step
+
+
+def test_a_stopped_run_does_not_wait_for_the_closing_figure(corpus, tmp_path):
+    running = session.begin(corpus, config(1000), root=tmp_path / "runs")
+    running.stop()
+    finished = list(running.events())[-1]
+    assert finished.reason == "stopped"
+    assert finished.validation_nats_per_char is None
+
+
+def test_a_generator_of_another_kind_of_device_is_replaced_and_the_run_goes_on(corpus, tmp_path):
+    running = session.begin(corpus, config(60), root=tmp_path / "runs", name="run")
+    running.stop()
+    list(running.events())
+    last = Checkpoint.load(running.run.last, with_state=True)
+    progress = {**last.progress, "scaler": {"scale": 65536.0}}
+    state = {**last.state, "generator": np.zeros(16, np.uint8)}  # CUDA's size
+    dataclasses.replace(last, state=state, progress=progress).save(running.run.last)
+    resumed = session.resume(Config(), root=tmp_path / "runs", name="run")
+    assert list(resumed.events())[-1].step == 60
+
+
+def test_the_record_says_where_the_weights_came_from_also_after_a_resume(corpus, tmp_path):
+    first, _ = train(corpus, tmp_path / "runs", config(3), name="first")
+    given = Config(training=TrainingConfig(steps=40, device="cpu", precision="fp32"))
+    tuned = session.begin(corpus, given, root=tmp_path / "runs", name="tuned", init_from="first")
+    assert "--init-from first" in (tuned.run.folder / "config.toml").read_text()
+    tuned.stop()
+    list(tuned.events())
+    resumed = session.resume(Config(), root=tmp_path / "runs", name="tuned")
+    list(resumed.events())
+    origin = Checkpoint.load(resumed.run.best).record["init_from"]
+    assert origin["path"] == str(first.run.best)
+    assert len(origin["sha256"]) == 64
+    with pytest.raises(UsageError, match="--preset large"):
+        session.begin(corpus, given, root=tmp_path / "runs", init_from="first", preset="large")
+
+
+def test_a_longer_run_rewrites_its_settings(corpus, tmp_path):
+    train(corpus, tmp_path / "runs", config(6), name="run")
+    longer = session.resume(Config(training=TrainingConfig(steps=9)), root=tmp_path / "runs", name="run")
+    assert Config.read_toml(longer.run.folder / "config.toml").training.steps == 9
+    both = Config(training=TrainingConfig(steps=9, epochs=3))
+    with pytest.raises(UsageError, match="only one"):
+        session.resume(both, root=tmp_path / "runs", name="run")
+
+
+def test_resume_refuses_another_corpus_without_touching_anything(corpus, tmp_path):
+    running = session.begin(corpus, config(60), root=tmp_path / "runs", name="run")
+    running.stop()
+    list(running.events())
+    with pytest.raises(UsageError, match="needs no CORPUS"):
+        session.resume(Config(), root=tmp_path / "runs", name="run", named=["other.txt"])
+    assert session.resume(Config(), root=tmp_path / "runs", name="run", named=["text.txt"]).trainer.step == 1
+
+
+def test_a_moved_project_still_finds_its_corpus(corpus, tmp_path, monkeypatch):
+    running = session.begin(corpus, config(60), root=tmp_path / "runs", name="run")
+    running.stop()
+    list(running.events())
+    (tmp_path / "elsewhere").mkdir()
+    for part in ("corpora", "runs"):
+        (tmp_path / part).rename(tmp_path / "elsewhere" / part)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert session.resume(Config(), root=Path("runs"), name="run").trainer.step == 1
+
+
+def test_training_figures_pay_for_unknown_characters_as_validation_does(tmp_path):
+    from charrnn.data.corpus import PrepareSettings
+    from charrnn.evaluation.metrics import unknown_cost
+
+    (tmp_path / "t.txt").write_text("ab" * 500 + "x" + "ab" * 500)
+    settings = PrepareSettings(split=(100, 0, 0), min_count=2)
+    corpus = prepare([str(tmp_path / "t.txt")], root=tmp_path / "c", settings=settings)
+    plain = {"dropout": 0.0, "output_dropout": 0.0, "input_dropout": 0.0, "weight_dropout": 0.0}
+    running = session.begin(corpus, config(1, plain, batch_size=1, sequence_length=4000), root=tmp_path / "runs")
+    start = Checkpoint(running.trainer.config, corpus.vocabulary, running.trainer.model.weights())
+    start = dataclasses.replace(start, weights={k: v.copy() for k, v in start.weights.items()})
+    report = next(event for event in running.events() if isinstance(event, Report))
+    ids, num_bytes = corpus_ids(start, corpus, "train")
+    figures = evaluate(start, ids, num_bytes)
+    assert figures.unseen == 1
+    assert figures.unseen_nats > unknown_cost(corpus.vocabulary)
+    assert report.train_nats_per_char == pytest.approx(figures.nats_per_char, rel=1e-4)
