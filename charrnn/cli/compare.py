@@ -77,15 +77,10 @@ def _rereadable(text: str | None) -> Iterator[str | None]:
     if text != "-":
         yield text
         return
-    import shutil
-    import sys
-    import tempfile
+    from charrnn.data.sources import gather
 
-    with tempfile.TemporaryDirectory(prefix="charrnn-") as folder:
-        path = Path(folder, "standard-input.txt")
-        with path.open("wb") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-        yield str(path)
+    with gather([text]) as found:
+        yield str(found.sources[0].path)
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,11 +64,11 @@ def evaluate_command(
         raise UsageError(f"--{asked[1].replace('_', '-')}: only one figure can be printed alone; --json has all")
     if window is not None and exact:
         raise UsageError("--exact: has no meaning with --window; leave one of them out")
+    if per_line and (window is not None or exact):
+        raise UsageError("--per-line: each line is scored whole; leave out --window and --exact")
     model = Checkpoint.load(locate(checkpoint))
     if per_line:
-        if window is not None or exact or split is not None:
-            raise UsageError("--per-line: each line is scored whole; leave out --window, --exact and --split")
-        _per_line(model, text, encoding, newlines, device, asked, json)
+        _per_line(model, text, split, encoding, newlines, device, asked, json)
         return
     begin = time.monotonic()
     name, which, figures = _score(model, text, split, encoding, newlines, device, exact, window)
@@ -142,31 +141,31 @@ def _print(
 
 
 def _per_line(
-    model: Checkpoint, text: str | None, encoding: str | None, newlines: str | None, device: str,
+    model: Checkpoint, text: str | None, split: str | None, encoding: str | None, newlines: str | None, device: str,
     asked: list[str], json: bool,
 ) -> None:  # fmt: skip
     """One row a line of the text, each scored as if it were the whole text, without its line end."""
-    from charrnn.cli.console import print_json, show
+    from charrnn.cli.console import out, print_json, show
     from charrnn.evaluation.evaluator import score_lines
     from charrnn.evaluation.metrics import METRICS
 
-    lines, all_figures = score_lines(model, text or "-", encoding=encoding, newlines=newlines, device=device)
+    name, which, lines = score_lines(model, text, split, encoding=encoding, newlines=newlines, device=device)
     rows: list[dict[str, Any]] = []
-    for line, figures in zip(lines, all_figures, strict=True):
+    for line in lines:
         rows.append(
             {
-                "line": line,
-                "characters": figures.characters,
-                "unseen": figures.unseen,
-                "nats": figures.nats,
-                **{name: metric(figures) for name, metric in METRICS.items()},
+                "line": line.text,
+                "characters": line.figures.characters,
+                "unseen": line.figures.unseen,
+                "nats": line.figures.nats,
+                **{name: metric(line.figures) for name, metric in METRICS.items()},
             }
         )
     if json:
-        print_json({"schema": 1, "checkpoint": str(model.path), "text": text or "-", "lines": rows})
+        print_json({"schema": 1, "checkpoint": str(model.path), "text": name, "split": which, "lines": rows})
         return
     figure = asked[0] if asked else "bits_per_char"
-    visible = show if sys.stdout.isatty() else str
+    visible = show if out().is_terminal else str
     for row in rows:
         value = f"{row[figure]:.4f}" if math.isfinite(row[figure]) else "inf"
         total = "" if asked else f"\t{row['nats'] / math.log(2):.2f}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from charrnn.checkpoint import Checkpoint
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.evaluator import scoring_engine
-from charrnn.evaluation.metrics import BLOCKS, Figures, _interval, measure, unknown_cost
+from charrnn.evaluation.metrics import BLOCKS, Figures, measure, ratio_interval, unknown_cost
 from charrnn.evaluation.surprisal import Ids, Piece, surprisals
 
 
@@ -124,7 +124,7 @@ def compare(models: Sequence[Scored]) -> list[Compared]:
     compared = [Compared(best, 0.0, None)]
     for model in ranked[1:]:
         nats = model.sums - best.sums
-        interval = _interval(nats, lengths)
+        interval = ratio_interval(nats, lengths)
         bits = None if interval is None else (interval[0] / math.log(2), interval[1] / math.log(2))
         compared.append(Compared(model, float(nats.sum() / lengths.sum()) / math.log(2), bits))
     return compared

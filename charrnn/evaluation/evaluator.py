@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.corpus import Corpus, PrepareSettings, is_corpus, resolve
 from charrnn.data.reading import Reader
 from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
-from charrnn.data.vocabulary import Vocabulary, to_codes
+from charrnn.data.vocabulary import Unit, Vocabulary, to_codes
 from charrnn.decoding.engine import Engine
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
@@ -75,21 +78,22 @@ def corpus_ids(checkpoint: Checkpoint, corpus: Corpus, split: str) -> tuple[Ids,
     return ids, corpus.splits[split].bytes
 
 
-def trained_on(checkpoint: Checkpoint) -> Corpus:
-    """The corpus that a checkpoint was trained on.
+def trained_on(checkpoint: Checkpoint, root: Path = Path("corpora")) -> Corpus:
+    """The corpus that a checkpoint was trained on: where it was then, or below ``root``, by its fingerprint.
 
     Raises:
         TextError: it is gone, or its text is no longer the one trained on.
     """
-    path = Path(str(checkpoint.corpus.get("path", "")))
-    if not checkpoint.corpus.get("path") or not (path / "corpus.json").is_file():
-        raise TextError(
-            f"the corpus that {checkpoint.path} was trained on is not at {path}; name a text with --text FILE"
-        )
-    corpus = Corpus.open(path)
-    if corpus.fingerprint != checkpoint.corpus.get("fingerprint"):
-        raise TextError(f"{path}: not the text that {checkpoint.path} was trained on; name a text with --text FILE")
-    return corpus
+    fingerprint, recorded = checkpoint.corpus.get("fingerprint"), str(checkpoint.corpus.get("path", ""))
+    places = [Path(recorded)] if recorded else []
+    places += sorted(root.iterdir()) if root.is_dir() else []
+    for path in places:
+        if is_corpus(path) and (corpus := Corpus.open(path)).fingerprint == fingerprint:
+            return corpus
+    raise TextError(
+        f"the text that {checkpoint.path or 'the model'} was trained on ({recorded}) is gone or has changed; "
+        "name a text with --text FILE"
+    )
 
 
 @dataclass(frozen=True)
@@ -116,16 +120,30 @@ def text_to_score(
         TextError: it is missing, empty or cannot be read.
         UsageError: a split of something that has none.
     """
+    named = _named(checkpoint, text, split, encoding, newlines)
+    if isinstance(named, str):
+        return read_text(checkpoint.vocabulary, named, encoding=encoding, newlines=newlines)
+    ids, num_bytes = corpus_ids(checkpoint, named, split or "validation")
+    return Text(named.name, split or "validation", ids, num_bytes)
+
+
+def _named(
+    checkpoint: Checkpoint, text: str | None, split: str | None, encoding: str | None, newlines: str | None
+) -> Corpus | str:
+    """The corpus that a user means, or the name of a plain text.
+
+    Raises:
+        UsageError: an option that is for the other of the two.
+    """
     corpus = trained_on(checkpoint) if text is None else _corpus(text)
     if corpus is None:
         if split is not None:
             raise UsageError(f"--split {split}: {text} is a plain text and is scored whole; prepare it to have splits")
         assert text is not None
-        return read_text(checkpoint.vocabulary, text, encoding=encoding, newlines=newlines)
+        return text
     if encoding is not None or newlines is not None:
         raise UsageError(f"--encoding, --newlines: {corpus.path} is prepared; they are for a plain text")
-    ids, num_bytes = corpus_ids(checkpoint, corpus, split or "validation")
-    return Text(corpus.name, split or "validation", ids, num_bytes)
+    return corpus
 
 
 def _corpus(text: str) -> Corpus | None:
@@ -150,48 +168,79 @@ def _encoded(
 ) -> Iterator[tuple[Ids, int]]:
     """Pieces of a text as ids of the smallest type, each with its length in UTF-8 bytes."""
     dtype = np.min_scalar_type(len(vocabulary))
-    for piece in _pieces(vocabulary, name, encoding, newlines):
-        if vocabulary.unit == "byte":
-            data = piece.encode("latin-1")
-            yield vocabulary.encode_codes(np.frombuffer(data, np.uint8)).astype(dtype), len(data)
-        else:
-            num_bytes = len(piece) if piece.isascii() else len(piece.encode("utf-8", "surrogatepass"))
-            yield vocabulary.encode_codes(to_codes(piece, "char")).astype(dtype), num_bytes
+    for codes in _codes(vocabulary, name, encoding, newlines):
+        yield vocabulary.encode_codes(codes).astype(dtype), _utf8_length(codes, vocabulary.unit)
 
 
-def _pieces(vocabulary: Vocabulary, name: str, encoding: str | None, newlines: str | None) -> Iterator[str]:
-    """A text in pieces; the bytes of a byte model as the characters of the same numbers."""
+def _codes(
+    vocabulary: Vocabulary, name: str, encoding: str | None, newlines: str | None
+) -> Iterator[NDArray[np.integer[Any]]]:
+    """A text in pieces, as code points or, for a byte model, as bytes."""
     # Checks the options, and says what is wrong with them.
     settings = PrepareSettings(unit=vocabulary.unit, encoding=encoding, newlines=newlines or "keep")  # type: ignore[arg-type]
     with gather([name]) as found:
-        yield from Reader(found.sources, unit=settings.unit, encoding=settings.encoding, newlines=settings.newlines)
+        for piece in Reader(found.sources, unit=settings.unit, encoding=settings.encoding, newlines=settings.newlines):
+            codes = to_codes(piece, "char")  # of bytes, the reader makes the characters of the same numbers
+            yield codes.astype(np.uint8) if settings.unit == "byte" else codes
+
+
+def _utf8_length(codes: NDArray[np.integer[Any]], unit: Unit) -> int:
+    """Bytes of the UTF-8 form of code points; bytes are their own."""
+    longer = (0x80, 0x800, 0x10000) if unit == "char" else ()
+    return len(codes) + sum(int((codes >= bound).sum()) for bound in longer)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a text, without its end, and its figures, as if it were the whole text.
+
+    ``text`` has U+FFFD for what a corpus does not keep (see ``--min-count``) and for bytes that are not UTF-8.
+    """
+
+    text: str
+    figures: Figures
 
 
 def score_lines(
     checkpoint: Checkpoint,
-    name: str,
+    text: str | None,
+    split: str | None = None,
     *,
     encoding: str | None = None,
     newlines: str | None = None,
     device: str = "auto",
-) -> tuple[list[str], list[Figures]]:
-    """The lines of a text, without their ends and without empty ones, and the figures of each scored on its own.
+) -> tuple[str, str | None, list[Line]]:
+    """Name and split of what a user names as text, as in :func:`text_to_score`, and its lines that are not empty.
 
     Raises:
-        TextError: no line has a character.
+        TextError: it is missing or cannot be read, or no line has a character.
+        UsageError: a split of something that has none.
     """
     vocabulary = checkpoint.vocabulary
-    whole = "".join(_pieces(vocabulary, name, encoding, newlines))
-    if vocabulary.unit == "byte":
-        whole = whole.encode("latin-1").decode("utf-8", "replace")
-    lines = [line for line in whole.replace("\r\n", "\n").replace("\r", "\n").split("\n") if line]
-    if not lines:
+    named = _named(checkpoint, text, split, encoding, newlines)
+    if isinstance(named, str):
+        name, codes = named, np.concatenate([np.zeros(0, np.uint8), *_codes(vocabulary, named, encoding, newlines)])
+        ids: Ids = vocabulary.encode_codes(codes)
+    else:
+        name, split = named.name, split or "validation"
+        ids, _ = corpus_ids(checkpoint, named, split)
+        lost = 0xFF if vocabulary.unit == "byte" else 0xFFFD
+        codes = np.asarray([*named.vocabulary.codes, lost], np.uint32)[named.ids(split)]
+    ends = np.flatnonzero((codes == ord("\n")) | (codes == ord("\r"))).tolist()
+    places = [slice(before + 1, end) for before, end in pairwise([-1, *ends, len(codes)]) if end > before + 1]
+    if not places:
         raise TextError(f"{name}: has no line with a character to score")
-    ids: Sequence[Ids] = [vocabulary.encode(line) for line in lines]
-    engine = scoring_engine(checkpoint, sum(map(len, ids)), device)
-    nats = surprisals_of_lines(engine, ids, vocabulary.index("\n"))
-    figures = [
-        measure([(0, surprise)], line_ids, vocabulary, len(line.encode("utf-8", "surrogatepass")))
-        for line, line_ids, surprise in zip(lines, ids, nats, strict=True)
-    ]
-    return lines, figures
+    engine = scoring_engine(checkpoint, sum(place.stop - place.start for place in places), device)
+    nats = surprisals_of_lines(engine, [ids[place] for place in places], vocabulary.index("\n"))
+    lines = []
+    for place, surprise in zip(places, nats, strict=True):
+        num_bytes = _utf8_length(codes[place], vocabulary.unit)
+        figures = measure([(0, surprise)], ids[place], vocabulary, num_bytes)
+        lines.append(Line(_spelled(codes[place], vocabulary.unit), figures))
+    return name, split, lines
+
+
+def _spelled(codes: NDArray[np.integer[Any]], unit: Unit) -> str:
+    if unit == "byte":
+        return codes.astype(np.uint8).tobytes().decode("utf-8", "replace")
+    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

@@ -111,10 +111,10 @@ def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes
         sums += np.bincount(block, nats, len(sums))
         lengths += np.bincount(block, minlength=len(lengths))
     total = float(sums.sum())
-    return Figures(count, unseen, total, unseen_nats, num_bytes, _interval(sums, lengths))
+    return Figures(count, unseen, total, unseen_nats, num_bytes, ratio_interval(sums, lengths))
 
 
-def _interval(sums: NDArray[np.float64], lengths: NDArray[np.float64]) -> tuple[float, float] | None:
+def ratio_interval(sums: NDArray[np.float64], lengths: NDArray[np.float64]) -> tuple[float, float] | None:
     """95 % interval of sum(sums)/sum(lengths), a ratio estimate, by Student's t with Cornish-Fisher quantiles."""
     n = len(sums)
     if n < 16:

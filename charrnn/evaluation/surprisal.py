@@ -83,11 +83,12 @@ def _inputs(ids: Ids, places: NDArray[np.intp], first: int) -> Ids:
 
 
 def _windows(engine: Engine, ids: Ids, first: int, window: int) -> Iterator[Piece]:
+    window = min(window, len(ids))
     batch = max(1, min(256, (1 << 16) // window))
     for begin in range(0, len(ids), batch * window):
         starts = np.arange(begin, min(begin + batch * window, len(ids)), window)
         state = engine.initial_state(len(starts))
-        for at in range(0, window, WINDOW):
+        for at in range(0, min(window, len(ids) - begin), WINDOW):
             places = starts + np.arange(at, min(at + WINDOW, window))[:, None]
             logits, state = engine.run(_inputs(ids, places, first), state)
             nats = cross_entropy(logits, ids[np.minimum(places, len(ids) - 1)])

@@ -142,7 +142,7 @@ def test_a_seed_repeats_a_sample_and_pipes_get_the_exact_text(trained):
 
 def test_lines_are_ranked_by_their_own_probability(trained):
     lines = ["7 green bottles hanging on the wall,", "7 bottles green hanging wall the on,"]
-    done = charrnn(trained, "eval", "--per-line", "--bits-per-char", text="\n".join(lines) + "\n\n")
+    done = charrnn(trained, "eval", "--text", "-", "--per-line", "--bits-per-char", text="\n".join(lines) + "\n\n")
     rows = [row.split("\t") for row in done.stdout.splitlines()]
     assert [row[1] for row in rows] == lines
     assert float(rows[0][0]) < float(rows[1][0])

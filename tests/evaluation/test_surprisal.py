@@ -75,6 +75,20 @@ def test_windows_start_from_an_empty_state_and_the_character_before(window):
     assert np.allclose(nats, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("window", [130, 1000, 10**8, 10**30])
+def test_a_window_longer_than_the_text_computes_no_more_than_the_text(window):
+    network, N, steps = model(), 131, []
+
+    class Counting(TorchEngine):
+        def run(self, ids, state):
+            steps.append(len(ids))
+            return super().run(ids, state)
+
+    ids = np.random.default_rng(1).integers(0, V, N)
+    whole(surprisals(Counting(network), ids, 3, window=window), N)
+    assert sum(steps) <= 2 * N
+
+
 def test_the_length_of_the_windows_that_are_computed_at_once_changes_nothing(monkeypatch):
     network, ids = model(), np.random.default_rng(2).integers(0, V, 3000)
     engine = NumpyEngine(network.config, V, network.weights())
