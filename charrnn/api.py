@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.evaluation.metrics import Figures
+from charrnn.presets import PRESETS
 
 if TYPE_CHECKING:
     from charrnn.training.events import Event
@@ -58,19 +60,18 @@ class Model:
                 or with ``beam`` of :class:`charrnn.decoding.beam.BeamSearch` (length_penalty, no_repeat_ngram, stop).
 
         Raises:
-            UsageError: a setting out of range.
+            UsageError: no such setting, or one out of range.
         """
         from charrnn.decoding.beam import BeamSearch, beam_search
         from charrnn.decoding.generator import Sampling, generate
 
-        if length < 1 or (beam is not None and beam < 1):
-            raise UsageError("length and beam must be at least 1")
         utf8 = bool(self.checkpoint.corpus.get("utf8", True))
+        known = {field.name for field in fields(Sampling if beam is None else BeamSearch)} - {"samples"}
+        _check_names(settings, known, "generate()" if beam is None else "generate() with beam")
         if beam is not None:
             search = BeamSearch(beam=beam, length=length, **settings)
             return beam_search(self.engine, self.vocabulary, prompt, search, utf8=utf8)[0].text
-        if "seed" not in settings:
-            settings["seed"] = int(np.random.default_rng().integers(2**31))
+        settings.setdefault("seed", int(np.random.default_rng().integers(2**31)))
         return generate(self.engine, self.vocabulary, prompt, Sampling(length=length, **settings), utf8=utf8)[0].text
 
     def score(self, text: str) -> Figures:
@@ -116,17 +117,25 @@ def train(
     from charrnn.data.corpus import resolve
     from charrnn.training import session
 
-    unknown = sorted(set(settings) - {*ModelConfig.names(), *TrainingConfig.names()})
-    if unknown:
-        raise UsageError(f"{unknown[0]}: no such setting; see charrnn train --help")
+    _check_names(settings, {*ModelConfig.names(), *TrainingConfig.names()}, "train()")
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
     config = Config(*(group(**{k: v for k, v in settings.items() if k in group.names()}) for group in _GROUPS))
-    names = [str(source)] if isinstance(source, str | Path) else list(source)
+    names = [str(source)] if isinstance(source, str | Path) else list(map(str, source))
+    if not names:
+        raise UsageError("no text to train on; name a file, a corpus, or python-stdlib")
     corpus = resolve(names, root=Path(corpora))
     running = session.begin(corpus, config, root=Path(root), name=run, preset=preset, init_from=init_from, force=force)
     for event in running.events():
         if on_event is not None:
             on_event(event)
     return load(running.run.best)
+
+
+def _check_names(settings: Iterable[str], known: Set[str], where: str) -> None:
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise UsageError(f"{unknown[0]}: no such setting of {where}; known are {', '.join(sorted(known))}")
 
 
 _GROUPS: tuple[Any, ...] = (ModelConfig, TrainingConfig)

@@ -1,5 +1,6 @@
 """The Python API: the same figures and files as the commands."""
 
+import numpy as np
 import pytest
 
 import charrnn
@@ -41,10 +42,29 @@ def test_scores_are_additive_over_a_text_and_its_parts(model):
     assert model.score("the dog sat").unseen == 2
 
 
-def test_bad_settings_are_usage_errors(model, tmp_path):
-    with pytest.raises(UsageError, match="hiden_size"):
-        charrnn.train("t.txt", hiden_size=3)
-    with pytest.raises(UsageError):
-        model.generate(length=0)
-    with pytest.raises(UsageError):
-        model.generate(temperature=-1.0)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"length": 0}, {"length": 2.5}, {"temperature": -1.0}, {"temperature": "hot"}, {"top_k": 2.5}, {"top_p": 0},
+        {"seed": -1}, {"seed": "x"}, {"stop": "end"}, {"stop": [""]}, {"temprature": 1.0}, {"samples": 2},
+        {"greedy": True, "top_k": 3}, {"length_penalty": 1.0}, {"beam": 0}, {"beam": 2, "temperature": 0.5},
+        {"beam": 2, "seed": 1}, {"beam": 2, "length_penalty": -1}, {"beam": 2, "no_repeat_ngram": 0},
+    ],
+)  # fmt: skip
+def test_bad_settings_of_generate_are_usage_errors(model, settings):
+    with pytest.raises(UsageError) as caught:
+        model.generate(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_may_be_numpys(model):
+    settings = {"length": np.int64(5), "seed": np.int64(3), "temperature": np.float32(0.5), "stop": ["zzz"]}
+    assert len(model.generate(**settings)) == 5
+
+
+@pytest.mark.parametrize("settings", [{"hiden_size": 3}, {"preset": "huge"}, {"hidden_size": 0}, {"device": "foo"}])
+def test_bad_settings_of_train_are_usage_errors(settings):
+    with pytest.raises(UsageError, match=r"hid.en.size|huge|foo"):
+        charrnn.train("t.txt", **settings)
+    with pytest.raises(UsageError, match="no text"):
+        charrnn.train([])

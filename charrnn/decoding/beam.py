@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Engine
-from charrnn.decoding.filters import log_softmax
-from charrnn.decoding.generator import Sample, ends_with, finished, read, stop_ids
+from charrnn.decoding.filters import is_number, log_softmax
+from charrnn.decoding.generator import Sample, check_stop, check_whole, ends_with, finished, read, stop_ids
+from charrnn.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,25 @@ class BeamSearch:
     """How to search. Lengths are in the model's unit: characters, or bytes.
 
     ``length_penalty`` is α of :func:`normalised`; ``no_repeat_ngram`` = n allows no n characters in a row twice in the
-    generated text, 0 allows all.
+    generated text.
+
+    Raises:
+        UsageError: a value out of range.
     """
 
     beam: int = 5
     length: int = 500
     length_penalty: float = 0.6
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: int | None = None
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_whole(1, beam=self.beam, length=self.length)
+        if self.no_repeat_ngram is not None:
+            check_whole(1, no_repeat_ngram=self.no_repeat_ngram)
+        if not is_number(self.length_penalty) or not 0 <= self.length_penalty < math.inf:
+            raise UsageError(f"--length-penalty: expected 0 or more, got {self.length_penalty!r}")
+        check_stop(self.stop)
 
 
 def normalised(log_probability: float, length: int, alpha: float) -> float:

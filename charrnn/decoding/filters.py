@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,16 @@ def top_p(logits: Logits, value: float) -> Logits:
     return filtered
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, Python's or numpy's."""
+    return isinstance(value, Real)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, Python's or numpy's."""
+    return isinstance(value, Integral)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A filter's function, the values its setting takes, and how to say which."""
@@ -74,10 +85,15 @@ class Setting:
 
 #: Every filter by the name of its setting, in the order in which they run.
 FILTERS = {
-    "temperature": Setting(temperature, lambda value: 0 < value < math.inf, "a number above 0"),
-    "top_k": Setting(top_k, lambda value: value >= 1, "at least 1"),
-    "top_p": Setting(top_p, lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "temperature": Setting(temperature, lambda v: is_number(v) and 0 < v < math.inf, "a number above 0"),
+    "top_k": Setting(top_k, lambda v: is_whole(v) and v >= 1, "a whole number of at least 1"),
+    "top_p": Setting(top_p, lambda v: is_number(v) and 0 < v <= 1, "above 0 and at most 1"),
 }
+
+
+def option(name: str) -> str:
+    """How a setting is written on the command line, and named in errors: ``--top-k``."""
+    return "--" + name.replace("_", "-")
 
 
 def compose(values: Mapping[str, Any]) -> Filter:
@@ -89,7 +105,7 @@ def compose(values: Mapping[str, Any]) -> Filter:
     active = [(spec, values[name]) for name, spec in FILTERS.items() if values.get(name) is not None]
     for name, value in values.items():
         if value is not None and not FILTERS[name].accepts(value):
-            raise UsageError(f"--{name.replace('_', '-')}: expected {FILTERS[name].expected}, got {value:g}")
+            raise UsageError(f"{option(name)}: expected {FILTERS[name].expected}, got {value!r}")
 
     def run_all(logits: Logits) -> Logits:
         for spec, value in active:

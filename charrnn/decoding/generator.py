@@ -14,14 +14,19 @@ from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding import choosers
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Engine, State
-from charrnn.decoding.filters import FILTERS, compose, log_softmax
+from charrnn.decoding.filters import FILTERS, compose, is_whole, log_softmax, option
+from charrnn.errors import UsageError
 
 _WINDOW = 256  # of a prompt that is fed at once: bounds the memory of its logits
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw. Lengths are in the model's unit: characters, or bytes."""
+    """How to draw. Lengths are in the model's unit: characters, or bytes.
+
+    Raises:
+        UsageError: a value out of range, or two that say nothing together.
+    """
 
     length: int = 500
     temperature: float | None = None
@@ -31,6 +36,31 @@ class Sampling:
     samples: int = 1
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_whole(1, length=self.length, samples=self.samples)
+        check_whole(0, seed=self.seed)
+        check_stop(self.stop)
+        filters = {name: getattr(self, name) for name in FILTERS}
+        compose(filters)
+        drawing = [option(name) for name, value in filters.items() if value is not None]
+        if self.greedy and drawing:
+            raise UsageError(f"{drawing[0]}: nothing is drawn with --greedy; leave one out")
+        if self.greedy and self.samples > 1:
+            raise UsageError("--samples: with --greedy all would be the same; --beam K finds several")
+
+
+def check_whole(least: int, **values: Any) -> None:
+    """Raises UsageError for a setting that is no whole number, or less than ``least``."""
+    for name, value in values.items():
+        if not is_whole(value) or value < least:
+            raise UsageError(f"{option(name)}: expected a whole number of at least {least}, got {value!r}")
+
+
+def check_stop(stop: Any) -> None:
+    """Raises UsageError for stop strings that are none."""
+    if not isinstance(stop, tuple | list) or not all(isinstance(text, str) and text for text in stop):
+        raise UsageError(f"--stop: expected texts that are not empty, got {stop!r}")
 
 
 @dataclass(frozen=True)
