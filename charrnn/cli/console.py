@@ -5,11 +5,12 @@ Rich is imported where it is used: ``charrnn --help`` does not need it from here
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,11 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 @cache
 def out() -> Console:
-    """Results: standard output."""
+    """Results: standard output. A character that its encoding lacks is printed as its number, and is no error."""
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     return Console(highlight=False, markup=False, emoji=False)
 
 
@@ -37,9 +40,13 @@ def err() -> Console:
 
 
 def note(line: str, quiet: bool = False) -> None:
-    """One line for the user that is no result; on stderr, and not with ``--quiet``."""
-    if not quiet:
-        print(show(line), file=sys.stderr)
+    """One line for the user that is no result; on stderr, and not with ``--quiet``.
+
+    Nothing fails because nobody reads it: a training goes on when the terminal or the pipe is gone.
+    """
+    if not quiet and sys.stderr is not None:
+        with suppress(OSError):
+            print(show(line), file=sys.stderr)
 
 
 def print_json(document: Mapping[str, object]) -> None:

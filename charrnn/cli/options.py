@@ -25,7 +25,23 @@ Checkpoint = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def known_device(device: str) -> str:
+    """The device, if there is one of that name; a callback of every ``--device``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"--device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    return device
+
+
+Device = Annotated[
+    str, typer.Option("--device", metavar="|".join(DEVICES), callback=known_device, help="Where to compute.")
+]
 
 Unit = Annotated[
     str | None,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,8 @@ from charrnn.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.checkpoint import Checkpoint
-    from charrnn.decoding.generator import Sample
+    from charrnn.decoding.beam import BeamSearch
+    from charrnn.decoding.generator import Sample, Sampling
 
 CHOOSING, SEARCH = "Choosing", "Beam search"  # panels of --help
 _FLUSH_EVERY = 0.01  # seconds: as smooth as an eye can see, without a system call per character
@@ -104,7 +105,8 @@ def sample(
         str,
         typer.Option(
             "--device",
-            metavar="auto|cpu|cuda|mps",
+            metavar="|".join(options.DEVICES),
+            callback=options.known_device,
             help="Where to compute; auto is the CPU, which is faster but for large batches.",
         ),
     ] = "auto",
@@ -115,56 +117,57 @@ def sample(
 
     Prompt and continuation go to standard output as they are drawn. A stop string is kept in the text.
     """
-    given = locals() | {"stop": stop or []}
-    _check(given)
+    given = locals()
+    settings = _settings(given)
+    if sys.stdout is None:
+        raise UsageError("standard output is closed, and the text goes there; send it to a file with > FILE")
     text = _prompt(prompt, prompt_file)
 
     from charrnn.checkpoint import Checkpoint, locate
+    from charrnn.decoding.beam import BeamSearch
 
     model = Checkpoint.load(locate(checkpoint))
     _warn(model, text, stop or [], quiet)
     try:
-        (_draw if beam is None else _search)(model, text, given)
+        if isinstance(settings, BeamSearch):
+            _search(model, text, settings, given)
+        else:
+            _draw(model, text, settings, given)
     except BrokenPipeError:
         # Whoever read our output has enough. What is still buffered must not fail again when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _check(given: dict[str, Any]) -> None:
-    """Options that are out of range, or say nothing together.
+def _settings(given: dict[str, Any]) -> Sampling | BeamSearch:
+    """The settings that the options give.
 
     Raises:
-        UsageError: the first such.
+        UsageError: the first option that is out of range, or says nothing beside another.
     """
-    from charrnn.decoding.filters import FILTERS, compose
+    from charrnn.decoding.beam import BeamSearch
+    from charrnn.decoding.filters import FILTERS, option
+    from charrnn.decoding.generator import Sampling, check_whole
 
-    compose({name: given[name] for name in FILTERS})
-    for name, least in (("length", 1), ("samples", 1), ("seed", 0), ("beam", 1), ("no_repeat_ngram", 1)):
-        if given[name] is not None and given[name] < least:
-            raise UsageError(f"--{name.replace('_', '-')}: expected at least {least}, got {given[name]}")
-    penalty = given["length_penalty"]
-    if penalty is not None and not 0 <= penalty < math.inf:
-        raise UsageError(f"--length-penalty: expected 0 or more, got {penalty}")
-    if given["device"] not in ("auto", "cpu", "cuda", "mps"):
-        raise UsageError(f"--device: expected auto, cpu, cuda or mps, got {given['device']}")
-    if "" in given["stop"]:
-        raise UsageError("--stop: expected text, got nothing")
     if given["prompt"] is not None and given["prompt_file"] is not None:
         raise UsageError("--prompt and --prompt-file: give one of them")
-
-    drawing = [name for name in (*FILTERS, "seed") if given[name] is not None]
-    searching = [name for name in ("length_penalty", "no_repeat_ngram") if given[name] is not None]
+    drawing = {name: given[name] for name in (*FILTERS, "seed") if given[name] is not None}
+    searching = {name: given[name] for name in ("length_penalty", "no_repeat_ngram") if given[name] is not None}
+    length, samples, stop = given["length"], given["samples"], tuple(given["stop"] or ())
     if given["greedy"] and given["beam"] is not None:
         raise UsageError("--greedy and --beam: give one of them; --beam 1 is greedy")
     for chosen in ("greedy", "beam"):
         if given[chosen] and drawing:
-            raise UsageError(f"--{drawing[0].replace('_', '-')}: nothing is drawn with --{chosen}; leave one out")
-    if searching and given["beam"] is None:
-        raise UsageError(f"--{searching[0].replace('_', '-')}: works with --beam K")
-    if given["greedy"] and given["samples"] > 1:
-        raise UsageError("--samples: with --greedy all would be the same; --beam K finds several")
-    if given["beam"] is not None and given["samples"] > given["beam"]:
-        raise UsageError(f"--samples: --beam {given['beam']} finds {given['beam']} at most; use a wider beam")
+            raise UsageError(f"{option(next(iter(drawing)))}: nothing is drawn with --{chosen}; leave one out")
+    if given["beam"] is None:
+        if searching:
+            raise UsageError(f"{option(next(iter(searching)))}: works with --beam K")
+        drawing.setdefault("seed", int.from_bytes(os.urandom(4), "little"))
+        return Sampling(length=length, greedy=given["greedy"], samples=samples, stop=stop, **drawing)
+    search = BeamSearch(beam=given["beam"], length=length, stop=stop, **searching)
+    check_whole(1, samples=samples)
+    if samples > search.beam:
+        raise UsageError(f"--samples: --beam {search.beam} finds {search.beam} at most; use a wider beam")
+    return search
 
 
 def _prompt(prompt: str | None, file: str | None) -> str:
@@ -179,9 +182,12 @@ def _prompt(prompt: str | None, file: str | None) -> str:
     where = "standard input" if file == "-" else file
     try:
         if file == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
-        with open(file, "rb") as stream:
-            return stream.read().decode("utf-8")
+            if sys.stdin is None:
+                raise TextError("--prompt-file -: standard input is closed; pipe the prompt into it, or name a file")
+            data = sys.stdin.buffer.read()
+        else:
+            data = Path(file).read_bytes()
+        return data.decode("utf-8").removeprefix("\ufeff")  # a byte order mark is no part of the text
     except OSError as error:
         raise TextError(f"--prompt-file {file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -202,22 +208,13 @@ def _warn(model: Checkpoint, prompt: str, stop: list[str], quiet: bool) -> None:
             note(f"--stop {text}: never happens, the model does not have all of its characters", quiet)
 
 
-def _draw(model: Checkpoint, prompt: str, given: dict[str, Any]) -> None:
+def _draw(model: Checkpoint, prompt: str, settings: Sampling, given: dict[str, Any]) -> None:
     """Sample, or choose greedily: the first text streams, the others follow when all are done."""
     from charrnn.cli.console import note
     from charrnn.decoding.engine import engine_for
-    from charrnn.decoding.filters import FILTERS
-    from charrnn.decoding.generator import Generation, Sampling
+    from charrnn.decoding.generator import Generation
 
-    seed = given["seed"] if given["seed"] is not None else int.from_bytes(os.urandom(4), "little")
-    settings = Sampling(
-        length=given["length"],
-        greedy=given["greedy"],
-        samples=given["samples"],
-        seed=seed,
-        stop=tuple(given["stop"]),
-        **{name: given[name] for name in FILTERS},
-    )
+    seed = settings.seed
     engine = engine_for(model, given["device"], settings.samples)
     generation = Generation(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
     paper = None if given["json"] else Paper(prompt)
@@ -247,14 +244,12 @@ def _draw(model: Checkpoint, prompt: str, given: dict[str, Any]) -> None:
         _print_json(model, prompt, generation.samples, seconds, None if given["greedy"] else seed)
 
 
-def _search(model: Checkpoint, prompt: str, given: dict[str, Any]) -> None:
+def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[str, Any]) -> None:
     """Beam search: the best, or the n best, and their figures on stderr."""
     from charrnn.cli.console import note
-    from charrnn.decoding.beam import BeamSearch, beam_search
+    from charrnn.decoding.beam import beam_search
     from charrnn.decoding.engine import engine_for
 
-    optional = {name: given[name] for name in ("length_penalty", "no_repeat_ngram") if given[name] is not None}
-    settings = BeamSearch(beam=given["beam"], length=given["length"], stop=tuple(given["stop"]), **optional)
     engine = engine_for(model, given["device"], settings.beam)
     began = time.perf_counter()
     found = beam_search(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))

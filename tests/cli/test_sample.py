@@ -104,6 +104,13 @@ def test_prompt_from_stdin_and_file(run: Run, tmp_path: Path) -> None:
     assert run("--prompt-file", str(tmp_path / "prompt"), "--seed", "1").stdout == expected
 
 
+def test_a_byte_order_mark_is_no_part_of_the_prompt(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "prompt").write_bytes(b"\xef\xbb\xbfab")
+    result = run("--prompt-file", str(tmp_path / "prompt"), "--seed", "1")
+    assert result.stdout == run("--prompt", "ab", "--seed", "1").stdout
+    assert result.stderr == ""
+
+
 def test_unseen_characters_are_named(run: Run) -> None:
     result = run("--prompt", "xQ字\x1bQ", "--seed", "1")
     assert result.stdout.startswith("xQ字\x1bQ"), "a pipe gets the exact text"
