@@ -160,6 +160,9 @@ def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
     missing = [name for name in ModelConfig.names() if getattr(config.model, name) is None]
     if missing:
         raise CheckpointError(f"{path}: its configuration lacks {missing[0]}")
+    for name, kind in (("corpus", dict), ("record", dict), ("progress", dict), ("sha256", str)):
+        if not isinstance(document.get(name), kind):
+            raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {name!r})")
     return config, symbols
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import options
+from charrnn.errors import CheckpointError
 
 if TYPE_CHECKING:
     from charrnn.cli.console import Facts
@@ -51,12 +52,16 @@ def info(
 
 def _corpus_folder(path: str | None) -> Path | None:
     """The corpus that is meant, unless a run or a checkpoint is."""
-    if path is None or (Path("checkpoints") / path).is_dir():
+    from charrnn.checkpoint import BEST, LAST
+    from charrnn.data.corpus import is_corpus
+
+    if path is None:
         return None
-    for folder in (Path(path), Path("corpora") / path):
-        if (folder / "corpus.json").is_file():
-            return folder
-    return None
+    if is_corpus(Path(path)):
+        return Path(path)
+    folder = Path("corpora", path)
+    run = any((Path("checkpoints", path) / file).is_file() for file in (BEST, LAST))
+    return folder if is_corpus(folder) and not run else None
 
 
 def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
@@ -97,10 +102,22 @@ def parameters_by_part(config: ModelConfig, symbols: int) -> dict[str, int]:
 
 
 def _facts(described: dict[str, Any]) -> Facts:
+    """What is known of a checkpoint, for people: one line a fact.
+
+    Raises:
+        CheckpointError: the record of the training lacks a part, or garbles it.
+    """
     from charrnn.cli.console import Facts
 
     fact = Facts()
+    try:
+        _tell(fact, described)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{described['path']}: its record of the training lacks or garbles {error}") from error
+    return fact
 
+
+def _tell(fact: Facts, described: dict[str, Any]) -> None:
     model, training = described["config"]["model"], described["config"]["training"]
     record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
     fact("checkpoint", f"{described['path']} ({described['bytes'] / 1e6:.1f} MB)", "bold")
@@ -117,16 +134,33 @@ def _facts(described: dict[str, Any]) -> Facts:
     if any(rates.values()):
         fact("dropout", ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate))
     if corpus:
-        fact("trained on", f"{corpus.get('name')}, fingerprint {str(corpus.get('fingerprint'))[:16]}")
+        count = corpus["sources"]
+        fact("trained on", f"{corpus['name']}, {count:,} source{'s' * (count != 1)}, in {corpus['path']}")
+        fact("fingerprint", str(corpus["fingerprint"]))
     if record:
         fact("training", f"{record['steps']:,} steps, {record['epochs']:.2f} epochs, {record['seconds']:.0f} s, "
              f"{record['characters']:,} characters on {record['compute']}")  # fmt: skip
         nats = record.get("validation_nats_per_char")
         if nats is not None:
             fact("validation", f"{nats / math.log(2):.4f} bits per character ({nats:.4f} nats) during training")
+        if "init_from" in record:
+            fact("began from", _origin(record["init_from"]))
         fact("made with", ", ".join(f"{key} {value}" for key, value in record["environment"].items()))
     fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
          f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
     if described["resumable"]:
-        fact("resume", f"charrnn train --resume --run {Path(described['path']).parent.name}", "green")
-    return fact
+        fact("resume", f"charrnn train --resume --run {_run_name(Path(described['path']).parent)}", "green")
+
+
+def _origin(init_from: Any) -> str:
+    """The checkpoint that a training began from, as it was recorded."""
+    if isinstance(init_from, dict):
+        return f"{init_from['path']}, SHA-256 {str(init_from['sha256'])[:16]}"
+    return str(init_from)
+
+
+def _run_name(folder: Path) -> str:
+    """What to type for a run: its name where that is enough."""
+    import shlex
+
+    return shlex.quote(folder.name if folder.resolve().parent == Path("checkpoints").resolve() else str(folder))
