@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from charrnn.data.corpus import Corpus
+from charrnn.decoding.engine import engine_for
+from charrnn.decoding.generator import Sampling, generate
 from charrnn.evaluation.evaluator import trained_on
 from charrnn.inspection.report import Note, Painted, Report, Table, shown
 from charrnn.inspection.subject import Subject
@@ -104,20 +106,13 @@ def training_codes(corpus: Corpus) -> Iterator[list[int]]:
 
 
 def draw(subject: Subject, length: int, seed: int) -> Subject:
-    """A sample of the model itself, at temperature 1."""
-    from charrnn.decoding.numpy_engine import NumpyEngine
-    from charrnn.inspection.beam import log_probabilities
-
-    vocabulary = subject.checkpoint.vocabulary
-    engine = NumpyEngine.from_checkpoint(subject.checkpoint)
-    random, state = np.random.default_rng(seed), engine.initial_state(1)
-    ids = [vocabulary.index("\n")]
-    for _ in range(length):
-        logits, state = engine.step(np.asarray(ids[-1:]), state)
-        sums = np.exp(log_probabilities(logits, vocabulary.unknown)[0]).cumsum()
-        ids.append(int(np.searchsorted(sums, random.uniform(0, sums[-1]), side="right")))
-    text = "".join(chr(vocabulary.codes[i]) for i in ids[1:])
-    return Subject(subject.checkpoint, np.asarray(ids[1:]), text, f"sample with seed {seed}")
+    """A sample of the model itself, at temperature 1: what ``charrnn sample --seed`` draws."""
+    checkpoint = subject.checkpoint
+    settings = Sampling(length=length, seed=seed)
+    utf8 = bool(checkpoint.corpus.get("utf8", True))
+    (sample,) = generate(engine_for(checkpoint), checkpoint.vocabulary, settings=settings, utf8=utf8)
+    text = sample.text if checkpoint.vocabulary.unit == "char" else sample.data.decode("latin-1")
+    return Subject.spelled(checkpoint, text, f"sample with seed {seed}")
 
 
 def novelty(subject: Subject, length: int = 2000, order: int = 12, seed: int = 0) -> Report:

@@ -12,6 +12,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.data.corpus import Corpus
 from charrnn.data.reading import Reader
 from charrnn.data.sources import gather
+from charrnn.data.vocabulary import to_codes
 from charrnn.errors import TextError
 from charrnn.evaluation.evaluator import corpus_ids
 
@@ -36,9 +37,12 @@ class Subject:
         """The first ``length`` characters (or bytes, for a byte model) of a text."""
         if checkpoint.vocabulary.unit == "byte":
             text = text.encode("utf-8", "surrogatepass").decode("latin-1")
-        text = text[:length]
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
-        return cls(checkpoint, checkpoint.vocabulary.encode_codes(codes), text, name)
+        return cls.spelled(checkpoint, text[:length], name)
+
+    @classmethod
+    def spelled(cls, checkpoint: Checkpoint, text: str, name: str) -> Subject:
+        """A text that has one character for each id already."""
+        return cls(checkpoint, checkpoint.vocabulary.encode_codes(to_codes(text, "char")), text, name)
 
     @classmethod
     def read(cls, checkpoint: Checkpoint, name: str, length: int | None = None) -> Subject:
@@ -54,9 +58,7 @@ class Subject:
                 pieces.append(piece)
                 if length is not None and sum(map(len, pieces)) >= length:
                     break
-        text = "".join(pieces)[:length]
-        codes = np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))  # of a byte model: the bytes themselves
-        return cls(checkpoint, checkpoint.vocabulary.encode_codes(codes), text, name)
+        return cls.spelled(checkpoint, "".join(pieces)[:length], name)
 
     @classmethod
     def of_corpus(cls, checkpoint: Checkpoint, corpus: Corpus, length: int, split: str = "validation") -> Subject:

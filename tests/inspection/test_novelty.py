@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.inspection.novelty import copied_lengths, unseen_shares
+from charrnn.checkpoint import Checkpoint
+from charrnn.data.vocabulary import Unit
+from charrnn.decoding.generator import Sampling, generate
+from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.inspection.novelty import copied_lengths, draw, unseen_shares
+from charrnn.inspection.subject import Subject
 
 letters = st.lists(st.integers(0, 2), max_size=30)
 
@@ -30,6 +37,17 @@ def test_against_looking_everywhere(sample: list[int], first: list[int], second:
             seen = {tuple((first + second)[i : i + n]) for i in range(len(first + second) - n + 1)}
             grams = [tuple(sample[i : i + n]) for i in range(len(sample) - n + 1)]
             assert share == sum(gram not in seen for gram in grams) / len(grams)
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+def test_what_is_drawn_is_what_sample_draws_with_that_seed(model: Callable[..., Checkpoint], unit: Unit) -> None:
+    checkpoint = model("gru", unit)
+    drawn = draw(Subject.of(checkpoint, ""), 40, seed=3)
+    engine = NumpyEngine.from_checkpoint(checkpoint)
+    (sample,) = generate(engine, checkpoint.vocabulary, settings=Sampling(length=40, seed=3))
+    assert drawn.text == sample.text
+    assert len(drawn.ids) == 40
+    assert checkpoint.vocabulary.decode(drawn.ids) == sample.text
 
 
 def test_a_megabyte_takes_seconds(tmp_path: Path) -> None:
