@@ -96,11 +96,11 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
     """
     # Only when they are needed: they take a while to load.
     import pooch  # type: ignore[import-untyped]
-    import requests
 
     path = folder / f"{name}.txt"
     host = urlsplit(remote.address).netloc
     instead = f"try again later, or use {STDLIB}, which needs no network"
+    meter = _Meter(progress, remote.size)
     pooch.get_logger().setLevel(logging.ERROR)
     try:
         pooch.retrieve(
@@ -108,26 +108,29 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
             known_hash=f"sha256:{remote.sha256}",
             fname=path.name,
             path=folder,
-            downloader=pooch.HTTPDownloader(
-                progressbar=_Meter(progress, remote.size), chunk_size=1 << 14, timeout=TIMEOUT
-            ),
+            downloader=pooch.HTTPDownloader(progressbar=meter, chunk_size=1 << 14, timeout=TIMEOUT),
         )
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else "an error"
-        raise TextError(f"{name}: {host} answered {status} instead of the text; {instead}") from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise TextError(f"{name}: the connection to {host} was cut; {instead}") from error
-    except requests.RequestException as error:
-        raise TextError(f"{name}: cannot be downloaded from {host}: no network or no answer; {instead}") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"{folder}: no room for {name} ({remote.size} bytes); free some") from error
+        if error.errno is not None:
+            raise TextError(f"{folder}: {name} cannot be kept there ({error.strerror or error}); {instead}") from error
+        raise TextError(f"{name}: {_what_failed(error, host, meter)}; {instead}") from error
     except ValueError as error:  # the hash
         raise TextError(
             f"{name}: what {host} sent is not the text expected (its SHA-256 differs) and was not kept; {instead}"
         ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{folder}: no room for {name} ({remote.size} bytes); free some") from error
-        raise TextError(f"{folder}: {name} cannot be kept there ({error.strerror or error}); {instead}") from error
     return path
+
+
+def _what_failed(error: OSError, host: str, meter: _Meter) -> str:
+    """What went wrong between here and a server; errors of the network are OSErrors without a number."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{host} answered {response.status_code} instead of the text"
+    if meter.done:
+        return f"the connection to {host} was cut"
+    return f"cannot be downloaded from {host}: no network or no answer"
 
 
 class _Meter:

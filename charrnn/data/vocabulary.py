@@ -109,13 +109,6 @@ class Vocabulary:
             return [c for c in dict.fromkeys(text) if ord(c) not in known]
         return [f"\\x{b:02x}" for b in dict.fromkeys(text.encode("utf-8")) if b not in known]
 
-    def byte_lengths(self) -> NDArray[np.int64]:
-        """UTF-8 bytes of each symbol, shape (V,); ``unknown`` counts 0, for its length is not known."""
-        if self.unit == "byte":
-            return np.append(np.ones(len(self.codes), np.int64), 0)
-        codes = self._codes
-        return np.append(1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000), 0)
-
     def translation(self, other: Vocabulary) -> NDArray[np.int64]:
         """Table from this vocabulary's ids to ``other``'s, shape (V,): ``other_ids = table[ids]``."""
         return np.append(other.encode_codes(self._codes), other.unknown)

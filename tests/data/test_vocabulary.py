@@ -54,12 +54,6 @@ def test_json_brings_the_same_vocabulary_back(text: str, unit: Unit) -> None:
     assert again.counts == vocabulary.counts
 
 
-@given(texts)
-def test_byte_lengths_are_those_of_utf8(text: str) -> None:
-    vocabulary = Vocabulary.of(text)
-    assert int(vocabulary.byte_lengths()[vocabulary.encode(text)].sum()) == len(text.encode())
-
-
 @pytest.mark.parametrize(
     "value",
     [
