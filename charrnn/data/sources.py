@@ -21,6 +21,8 @@ from charrnn.errors import ResourceError, TextError
 #: A registered name → its sources, or None where nothing is registered under it.
 Registered = Callable[[str], "Sequence[Source] | None"]
 _COMPRESSED = {".gz", ".bz2", ".xz"}
+#: A folder with all files of one of these is this program's work: a prepared corpus, or a run.
+_MADE = ({"corpus.json", "ids.npy"}, {"best.safetensors"}, {"last.safetensors"})
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Found:
     """The files that names stand for, in the order in which they are joined.
 
     ``name`` is what a corpus of them is called by default; ``hidden`` files and folders and ``binary`` and
-    ``empty`` files below folders were left out.
+    ``empty`` files below folders were left out, and folders that this program ``made``: corpora and runs.
     """
 
     sources: tuple[Source, ...]
@@ -36,10 +38,11 @@ class Found:
     hidden: int = 0
     binary: int = 0
     empty: int = 0
+    made: int = 0
 
     def skipped(self) -> str:
         """What was left out, in words; "" where nothing was."""
-        counts = {"hidden": self.hidden, "binary": self.binary, "empty": self.empty}
+        counts = {"hidden": self.hidden, "binary": self.binary, "empty": self.empty, "made by charrnn": self.made}
         return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
@@ -67,7 +70,8 @@ def gather(
         search = _Search(stack, pattern, skip_binary)
         for name in names:
             search.add(name, registered)
-        yield Found(tuple(search.sources), corpus_name(names[0]), search.hidden, search.binary, search.empty)
+        left_out = (search.hidden, search.binary, search.empty, search.made)
+        yield Found(tuple(search.sources), corpus_name(names[0]), *left_out)
 
 
 def corpus_name(name: str) -> str:
@@ -99,13 +103,13 @@ class _Search:
     def __init__(self, stack: ExitStack, pattern: str | None, skip_binary: bool) -> None:
         self.stack, self.pattern, self.skip_binary = stack, pattern, skip_binary
         self.sources: list[Source] = []
-        self.hidden = self.binary = self.empty = 0
+        self.hidden = self.binary = self.empty = self.made = 0
 
     def add(self, name: str, registered: Registered) -> None:
         path = Path(name)
         try:
             if name == "-":
-                self.sources.append(self._spooled("standard input", sys.stdin.buffer))
+                self.sources.append(self._standard_input())
             elif path.is_dir():
                 self._many(name, self._walk(path))
             elif path.is_file():
@@ -149,14 +153,15 @@ class _Search:
             raise TextError(f"{name}: no file there{which} holds text; check the name, or choose with --pattern")
 
     def _walk(self, folder: Path) -> list[Path]:
-        """The files below a folder, sorted by path, without hidden ones and without prepared corpora."""
+        """The files below a folder, sorted by path, without hidden ones, prepared corpora and runs."""
         paths: list[Path] = []
 
         def refuse(error: OSError) -> None:
             raise unreadable(str(error.filename), error)
 
         for parent, folders, files in os.walk(folder, onerror=refuse):
-            if "corpus.json" in files and "ids.npy" in files:
+            if any(made.issubset(files) for made in _MADE):
+                self.made += 1
                 folders.clear()
                 continue
             shown = [f for f in folders if not f.startswith(".")]
@@ -172,6 +177,11 @@ class _Search:
             return True
         where = path.relative_to(folder).as_posix() if "/" in self.pattern else path.name
         return fnmatch(where, self.pattern)
+
+    def _standard_input(self) -> Source:
+        if sys.stdin is None:
+            raise TextError("standard input is closed; pipe a text into it, or name a file")
+        return self._spooled("standard input", sys.stdin.buffer)
 
     def _spooled(self, name: str, stream: IO[bytes]) -> Source:
         """A copy of a stream in a temporary file: a text is read twice."""

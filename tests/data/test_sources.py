@@ -174,12 +174,17 @@ def test_a_folder_is_read_in_order_and_what_is_left_out_is_counted(tmp_path: Pat
     assert read(tmp_path / "**" / "[12].py") == "b1\nb2\n"
 
 
-def test_a_prepared_corpus_below_a_folder_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "corpora").mkdir()
-    for name in ("corpus.json", "ids.npy"):
-        (tmp_path / "corpora" / name).write_text("not this\n")
+def test_what_this_program_made_below_a_folder_is_no_text(tmp_path: Path) -> None:
+    made = {"corpora/a": ("corpus.json", "ids.npy"), "runs/a": ("best.safetensors",), "runs/b": ("last.safetensors",)}
+    for folder, names in made.items():
+        for name in (*names, "README.md", "more/samples.txt"):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("not this\n")
     (tmp_path / "a.txt").write_text("this\n")
     assert read(tmp_path) == "this\n"
+    with gather([str(tmp_path)]) as found:
+        assert found.skipped() == "3 made by charrnn"
 
 
 def test_standard_input_is_read_and_its_copy_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +200,8 @@ def test_standard_input_is_read_and_its_copy_removed(monkeypatch: pytest.MonkeyP
     assert not copy.exists()
     with pytest.raises(TextError, match="standard input: is empty"), gather(["-"]):
         pass
+    monkeypatch.setattr("sys.stdin", None)
+    assert "standard input is closed" in complaint("-")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
