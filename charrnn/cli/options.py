@@ -136,4 +136,4 @@ def prepare_settings(
         "min_count": min_count,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    return PrepareSettings(**given) if given else None  # type: ignore[arg-type]
+    return PrepareSettings(**given, given=frozenset(given)) if given else None  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -118,7 +119,7 @@ def report(corpus: Corpus) -> Facts:
     fact("splits", " · ".join(parts))
     if not corpus.splits["train"].characters:
         fact("", "there is nothing to train on: use more text, or another --split", "yellow")
-    fact("next", f"charrnn train {_trainable(corpus)}", "green")
+    fact("next", shlex.join(["charrnn", "train", *corpus.arguments()]), "green")
     return fact
 
 
@@ -172,12 +173,3 @@ def _line_ends(corpus: Corpus) -> str:
     names = {"lf": "LF", "crlf": "CRLF", "cr": "lone CR"}
     seen = ", ".join(f"{names[kind]} ×{count:,}" for kind, count in corpus.line_ends.items() if count)
     return (seen or "none") + (", folded to LF" if seen and corpus.settings.newlines == "lf" else "")
-
-
-def _trainable(corpus: Corpus) -> str:
-    """What to type for this corpus: its name where that is enough."""
-    import shlex
-    from pathlib import Path
-
-    by_name = corpus.path == Path("corpora") / corpus.name and not Path(corpus.name).exists()
-    return shlex.quote(corpus.name if by_name else str(corpus.path))

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from glob import has_magic
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.data.reading import Newlines, Progress, Source, SourceRecord, opened
+from charrnn.data.reading import Newlines, Progress, Source, SourceRecord, opened, unreadable
 from charrnn.data.registry import is_registered, registered
 from charrnn.data.sources import Found, corpus_name, gather
 from charrnn.data.vocabulary import Vocabulary
@@ -35,6 +35,8 @@ __all__ = ["SPLITS", "Corpus", "Newlines", "PrepareSettings", "Split", "is_corpu
 Notify = Callable[[str], None]
 ROOT = Path("corpora")
 _DTYPES = {"uint8", "uint16", "uint32"}
+_BLOCK, _BLOCKS = 1 << 18, 16  # ids looked at together on opening, and how often
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Corpus:
     def open(cls, path: Path | str) -> Corpus:
         """Open a corpus's folder.
 
+        To open at once whatever the size, of more than four million ids only a part, evenly spread, is compared
+        with the vocabulary: a wrong id elsewhere is not noticed here.
+
         Raises:
             TextError: there is none, it is damaged, or another version of the program wrote it.
         """
@@ -94,11 +99,12 @@ class Corpus:
                     f"{path}: has corpus format {version}, this program reads {FORMAT}; run charrnn prepare again"
                 )
             corpus = cls._from_json(path, document)
+            corpus._check_file()
             corpus._check_ids()
         except FileNotFoundError as error:
             missing = Path(error.filename or "").name
             raise TextError(f"{path}: is no prepared corpus (no {missing}); make one with charrnn prepare") from error
-        except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise TextError(f"{path}: is damaged ({error}); run charrnn prepare again with --force") from error
         except OSError as error:
             raise TextError(f"{path}: cannot be read ({error.strerror})") from error
@@ -108,7 +114,7 @@ class Corpus:
     def _from_json(cls, path: Path, document: dict[str, object]) -> Corpus:
         value: dict[str, Any] = document
         splits = {
-            name: Split(*(int(value["splits"][name][key]) for key in ("start", "end", "bytes", "unknown")))
+            name: Split(*(_typed(int, value["splits"][name][key]) for key in ("start", "end", "bytes", "unknown")))
             for name in SPLITS
         }
         ends = [0, *(split.end for split in splits.values())]
@@ -116,23 +122,28 @@ class Corpus:
             raise ValueError("its splits do not cover the text")
         if value["dtype"] not in _DTYPES:
             raise ValueError(f"its ids are of type {value['dtype']}")
+        if not _is_component(name := _typed(str, value["name"])):
+            raise ValueError(f"its name {name!r:.99} is none")
         return cls(
             path=path,
-            name=str(value["name"]),
+            name=name,
             vocabulary=Vocabulary.from_json(value["vocabulary"]),
-            fingerprint=str(value["fingerprint"]),
+            fingerprint=_typed(str, value["fingerprint"]),
             settings=PrepareSettings.from_json(value["settings"]),
             splits=splits,
-            sources=tuple(SourceRecord(s["path"], s["size"], s["sha256"]) for s in value["sources"]),
-            named=tuple(map(str, value["named"])),
-            distinct=int(value["distinct"]),
-            encodings=tuple(value["encodings"]),
-            line_ends={kind: int(value["line_ends"][kind]) for kind in ("lf", "crlf", "cr")},
-            utf8=bool(value["utf8"]),
-            dtype=str(value["dtype"]),
+            sources=tuple(
+                SourceRecord(_typed(str, s["path"]), _typed(int, s["size"]), _typed(str, s["sha256"]))
+                for s in _typed(list, value["sources"])
+            ),
+            named=_strings(value["named"]),
+            distinct=_typed(int, value["distinct"]),
+            encodings=_strings(value["encodings"]),
+            line_ends={kind: _typed(int, value["line_ends"][kind]) for kind in ("lf", "crlf", "cr")},
+            utf8=_typed(bool, value["utf8"]),
+            dtype=_typed(str, value["dtype"]),
         )
 
-    def _check_ids(self) -> None:
+    def _check_file(self) -> None:
         """Compare ``ids.npy`` with what ``corpus.json`` says before it is mapped: a short file would crash later."""
         with (self.path / "ids.npy").open("rb") as stream:
             np.lib.format.read_magic(stream)
@@ -143,6 +154,14 @@ class Corpus:
             raise ValueError(f"ids.npy holds {shape} {dtype}, corpus.json says ({self.characters},) {self.dtype}")
         if found != expected:
             raise ValueError(f"ids.npy has {found} bytes, expected {expected}")
+
+    def _check_ids(self) -> None:
+        """Compare the ids with the vocabulary: all of them up to ``_BLOCK * _BLOCKS``, else blocks evenly spread."""
+        last = max(0, self.characters - _BLOCK)
+        for start in (last * block // (_BLOCKS - 1) for block in range(_BLOCKS)):
+            highest = self._mapped[start : start + _BLOCK].max()
+            if highest >= len(self.vocabulary):
+                raise ValueError(f"ids.npy has ids up to {highest}, the vocabulary {len(self.vocabulary)} symbols")
 
     @property
     def characters(self) -> int:
@@ -163,12 +182,25 @@ class Corpus:
         """What a checkpoint records of the text it was trained on."""
         return {
             "name": self.name,
-            "path": str(self.path.resolve()),
+            "path": self._place.as_posix(),
             "fingerprint": self.fingerprint,
             "utf8": self.utf8,
             "characters": {name: split.characters for name, split in self.splits.items()},
             "sources": len(self.sources),
         }
+
+    @property
+    def _place(self) -> Path:
+        """The folder as others may know it: relative where it is below the current one, else as it was given."""
+        here = Path.cwd()
+        return self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
+
+    def arguments(self) -> list[str]:
+        """What to type after ``charrnn train`` for this corpus: its name where that finds it, else its path."""
+        place = self._place
+        if not place.name.startswith("-") and _prepared(place.name, ROOT) == place:
+            return [place.name]
+        return [f"./{place}" if str(place).startswith("-") else str(place)]
 
     @cached_property
     def _mapped(self) -> NDArray[np.unsignedinteger]:
@@ -216,7 +248,7 @@ class Corpus:
         """
         for record in self.sources:
             path = Path(record.path)
-            if record.path == "-" or not path.is_file():
+            if record.path == "-" or not os.path.isfile(path):
                 continue
             try:
                 same = path.stat().st_size == record.size and sha256_of(read_chunks(path)) == record.sha256
@@ -228,7 +260,7 @@ class Corpus:
 
     def _check_folders(self) -> None:
         """Notice files that came to or went from a folder or glob since."""
-        many = [name for name in self.named if Path(name).is_dir() or (has_magic(name) and not Path(name).exists())]
+        many = [n for n in self.named if os.path.isdir(n) or (has_magic(n) and not os.path.exists(n))]
         if not many or any(map(is_registered, self.named)):
             return
         try:
@@ -246,8 +278,15 @@ class Corpus:
 
 
 def is_corpus(path: Path) -> bool:
-    """Whether a folder looks like a prepared corpus."""
-    return (path / "corpus.json").is_file()
+    """Whether a folder looks like a prepared corpus.
+
+    Raises:
+        TextError: the system does not tell.
+    """
+    try:
+        return (path / "corpus.json").is_file()
+    except OSError as error:
+        raise unreadable(str(path), error) from error
 
 
 def prepare(
@@ -275,7 +314,7 @@ def prepare(
     for source in names:
         if is_corpus(Path(source)):
             raise UsageError(f"{source}: is a prepared corpus, not text; charrnn train takes it as it is")
-    if name is not None and (not name.strip() or name.startswith(".") or Path(name).name != name):
+    if name is not None and (not name.strip() or name.startswith(".") or not _is_component(name)):
         raise UsageError(f"--name {name!r}: must be a plain name; --output takes a folder")
     title = name or (output.resolve().name if output else corpus_name(names[0]))
     folder = output or root / title
@@ -299,7 +338,8 @@ def resolve(
     same; it never takes the place of another corpus, but goes beside it under NAME-FINGERPRINT.
 
     Args:
-        settings: None takes a prepared corpus as it is, and prepares raw text in the usual way.
+        settings: how to prepare raw text, and what of a prepared corpus must agree (see ``PrepareSettings.given``).
+            None takes a prepared corpus as it is, and prepares raw text in the usual way.
 
     Raises:
         TextError: nothing has that name, or its sources changed since it was prepared.
@@ -321,7 +361,7 @@ def resolve(
     settings = settings or PrepareSettings()
     with _found(names, root, settings, progress, notify) as found:
         folder = root / found.name
-        if folder.exists():
+        if _exists(folder):
             mark = _fingerprint(found, settings)
             beside = folder.with_name(f"{folder.name}-{mark[:8]}")
             for candidate in (folder, beside):
@@ -329,7 +369,7 @@ def resolve(
                     say(f"{', '.join(names)}: unchanged, using {candidate}")
                     return corpus_or_none
             folder = beside
-            if folder.exists():
+            if _exists(folder):
                 raise TextError(f"{folder}: is damaged or not a corpus; remove it and run this again")
         say(f"{', '.join(names)}: preparing into {folder}")
         return _written(found, names, folder, folder.name, settings, progress, CHUNK)
@@ -356,9 +396,37 @@ def _matching(folder: Path, mark: str) -> Corpus | None:
     return corpus if corpus.fingerprint == mark else None
 
 
+def _typed(kind: type[_T], value: object) -> _T:
+    """A value of a JSON document, if it is what it should be."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{value!r:.40} is no {kind.__name__}")
+    return value
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(_typed(str, item) for item in _typed(list, value))
+
+
+def _is_component(name: str) -> bool:
+    """Whether a name can be that of a file or folder, and leads nowhere else when joined to a path."""
+    plain = name not in ("", ".", "..") and Path(name).name == name and "\0" not in name
+    return plain and len(os.fsencode(name)) <= 255
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; raises TextError where the system does not tell."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+
+
 def _refuse_existing(folder: Path, force: bool) -> None:
-    if not folder.exists():
-        return
+    try:
+        if not folder.exists():
+            return
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror}); choose a place with --output") from error
     if not is_corpus(folder):  # never replaced: it may be anything
         raise UsageError(f"{folder}: is there and is not a corpus; choose another place with --output or --name")
     if not force:

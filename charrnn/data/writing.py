@@ -14,7 +14,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import cast
 
@@ -41,6 +41,8 @@ class PrepareSettings:
         encoding: a codec's name; None is strict UTF-8, or what a byte order mark says.
         newlines: "keep" leaves line ends as they are, "lf" makes CRLF and CR into LF.
         min_count: characters that occur less often become ``unknown``.
+        given: the names of the settings that were asked for; None is all of them. What was not is a default
+            for text yet to be prepared, and no demand on a corpus that is there.
 
     Raises:
         UsageError: a value that cannot be meant.
@@ -52,6 +54,7 @@ class PrepareSettings:
     encoding: str | None = None
     newlines: Newlines = "keep"
     min_count: int = 1
+    given: frozenset[str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.unit not in ("char", "byte"):
@@ -73,20 +76,28 @@ class PrepareSettings:
             check_encoding(self.encoding)
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "split": [float(share) for share in self.split]}
+        return {**{name: getattr(self, name) for name in _settings()}, "split": [float(share) for share in self.split]}
 
     @classmethod
     def from_json(cls, value: dict[str, object]) -> PrepareSettings:
-        known = {field.name: value[field.name] for field in fields(cls)}
+        known = {name: value[name] for name in _settings()}
+        if not isinstance(known["pattern"], str | None) or not isinstance(known["min_count"], int):
+            raise ValueError("its settings are of other types")
         known["split"] = tuple(cast("list[float]", known["split"]))
         return cls(**known)  # type: ignore[arg-type]
 
     def differences(self, other: PrepareSettings) -> str:
-        """How this differs from ``other``, as options: "--unit byte --split 80,10,10"; "" where it does not."""
+        """How what was given differs from ``other``, as options: "--unit byte --split 80,10,10"; "" if it does not."""
         mine, others = self.to_json(), other.to_json()
+        compared = mine if self.given is None else [name for name in mine if name in self.given]
         return " ".join(
-            f"--{name.replace('_', '-')} {_shown(mine[name])}" for name in mine if mine[name] != others[name]
+            f"--{name.replace('_', '-')} {_shown(mine[name])}" for name in compared if mine[name] != others[name]
         )
+
+
+def _settings() -> list[str]:
+    """The names of what decides, which is stored and compared."""
+    return [field.name for field in fields(PrepareSettings) if field.compare]
 
 
 def _shown(value: object) -> str:
@@ -182,7 +193,7 @@ def write(
             "vocabulary": vocabulary.to_json(),
         }
         with (temporary / "corpus.json").open("w", encoding="utf-8") as stream:
-            json.dump(document, stream, ensure_ascii=False, allow_nan=False)
+            json.dump(document, stream, allow_nan=False)  # as ASCII: names of files need not be UTF-8
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -83,6 +83,7 @@ def test_bytes_and_output_and_force() -> None:
     stdout, _ = run("a.bin", "--unit", "byte", "--output", "out/here")
     assert "bytes, not UTF-8" in stdout
     assert "charrnn train out/here" in stdout
+    assert "charrnn train 'out/o clock'" in run("a.bin", "--unit", "byte", "--output", "out/o clock")[0]
     with pytest.raises(UsageError, match="--force"):
         run("a.bin", "--unit", "byte", "--output", "out/here")
     run("a.bin", "--unit", "byte", "--output", "out/here", "--force")
@@ -97,7 +98,9 @@ def test_errors_are_those_of_the_text() -> None:
 
 def test_no_option_means_no_settings() -> None:
     assert options.prepare_settings() is None
-    assert options.prepare_settings(split="80,10,10") == PrepareSettings(split=(80, 10, 10))
+    settings = options.prepare_settings(split="80,10,10")
+    assert settings == PrepareSettings(split=(80, 10, 10))
+    assert settings.given == {"split"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,117 @@ def test_a_prepared_corpus_is_taken_as_it_is_or_refused() -> None:
         prepare(["corpora/mine"])
 
 
+def test_only_the_settings_that_were_given_are_compared() -> None:
+    corpus = prepare([file("text " * 50)], name="mine", settings=PrepareSettings(split=(80, 10, 10)))
+    unit = PrepareSettings(given=frozenset({"unit"}))
+    assert resolve("mine", settings=unit).fingerprint == corpus.fingerprint
+    for named in (frozenset({"unit", "split"}), None):
+        with pytest.raises(UsageError, match=r"was not prepared with --split 90,5,5; leave"):
+            resolve("mine", settings=PrepareSettings(given=named))
+    raw = resolve("a.txt", settings=unit)
+    assert raw.settings == PrepareSettings()
+    assert raw.settings.given is None
+    assert resolve("a.txt").path == raw.path
+
+
+def test_a_corpus_is_found_again_by_its_name_or_else_by_its_path(workplace: Path) -> None:
+    source = file("text\n" * 20)
+    named = prepare([source], name="a")
+    odd = prepare([source], name="-x")
+    hidden = prepare([source], name="b")
+    Path("b").mkdir()
+    away = prepare([source], output=Path("out/c"))
+    dash = prepare([source], output=Path("-out/d"))
+    expected = {"a": named, "corpora/-x": odd, "corpora/b": hidden, "out/c": away, "./-out/d": dash}
+    for word, corpus in expected.items():
+        assert corpus.arguments() == Corpus.open(corpus.path.absolute()).arguments() == [word]
+        assert resolve(word).path == corpus.path
+
+
+def test_a_description_for_others_tells_no_folder_above_the_current_one(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = prepare([file("text\n")])
+    assert corpus.description()["path"] == "corpora/a"
+    assert Corpus.open(workplace / "corpora/a").description()["path"] == "corpora/a"
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    assert Corpus.open("../corpora/a").description()["path"] == "../corpora/a"
+    assert Corpus.open(workplace / "corpora/a").description()["path"] == str(workplace / "corpora/a")
+
+
+LONG = "x" * 5000
+
+
+@pytest.mark.parametrize("use", [resolve, lambda name: prepare([name]), Corpus.open, lambda name: resolve([name, "a"])])
+def test_a_name_that_is_too_long_is_one_line(use: Callable[[str], Corpus]) -> None:
+    for name in (LONG, f"{LONG}/{LONG}", f"{LONG}*"):
+        with pytest.raises(TextError, match="cannot be read"):
+            use(name)
+
+
+def test_a_place_with_too_long_a_name_is_one_line() -> None:
+    source = file("text\n")
+    with pytest.raises(UsageError, match="must be a plain name"):
+        prepare([source], name=LONG)
+    with pytest.raises(UsageError, match="cannot be written"):
+        prepare([source], output=Path(LONG))
+    with pytest.raises(UsageError, match="cannot be written"):
+        prepare([source], name="x" * 255)  # leaves no room for a temporary name
+
+
+def test_corpora_that_may_not_be_looked_into_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = file("text\n")
+    prepare([source])
+    stat = os.stat
+
+    def refuse(path: object, *arguments: object, **options: object) -> object:
+        if str(path).startswith("corpora/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for name in ("a", "other", source, "python-stdlib"):
+        with pytest.raises(TextError, match="may not be read"):
+            resolve(name)
+    with pytest.raises(UsageError, match="cannot be written"):
+        prepare([source])
+
+
+def test_sources_that_may_not_be_looked_at_are_taken_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    file("text\n", "texts/a.txt")
+    corpus = prepare(["texts"])
+    stat = os.stat
+
+    def refuse(path: object, *arguments: object, **options: object) -> object:
+        if "texts/" in f"{path}/" and "corpora" not in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    corpus.check_sources()
+
+
+def test_corpora_that_are_no_folder_are_one_line() -> None:
+    source = file("text\n")
+    file("not a folder", "corpora")
+    for name in ("b", "corpora/b"):
+        with pytest.raises(TextError, match=r"no such file|cannot be read"):
+            resolve(name)
+    for use in (resolve, lambda name: prepare([name])):
+        with pytest.raises(UsageError, match="cannot be written"):
+            use(source)  # type: ignore[operator]
+    with pytest.raises(TextError, match="cannot be read"):
+        Corpus.open("corpora/a")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are Unicode there")
+def test_the_name_of_a_file_need_not_be_utf8() -> None:
+    corpus = prepare([file("text\n", os.fsdecode(b"caf\xe9.txt"))])
+    assert corpus.name == os.fsdecode(b"caf\xe9")
+    corpus.check_sources()
+
+
 def test_nothing_is_replaced_without_force_and_only_a_corpus_with_it() -> None:
     source = file("text one\n")
     prepare([source])
@@ -248,22 +360,60 @@ def test_a_text_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.Mon
     assert os.listdir("corpora") == []
 
 
-@pytest.mark.parametrize("key", ["format", "unit", "dtype", "splits", "vocabulary", "sources", "settings", "named"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("format", "name", "fingerprint", "dtype", "distinct", "splits", "encodings", "line_ends", "utf8"),
+        *("vocabulary", "sources", "settings", "named"),
+    ],
+)
 def test_a_damaged_description_is_one_line(key: str) -> None:
     corpus = prepare([file("text\n")])
-    path = corpus.path / "corpus.json"
-    document = json.loads(path.read_text())
-    for harm in (None, 7, {}):
-        path.write_text(json.dumps({**document, key: harm}))
-        if key in ("unit",):  # told by the vocabulary, written for people
-            continue
-        if harm == {} and key in ("sources", "named"):
-            continue
-        with pytest.raises(TextError, match=r"corpora/a: (is damaged|has corpus format)"):
-            Corpus.open(corpus.path)
-    path.write_text("{")
-    with pytest.raises(TextError, match="is damaged"):
+    document = json.loads((corpus.path / "corpus.json").read_text())
+    for harm in (None, 7.5, {}, [7], float("inf")):
+        assert "\n" not in damaged(corpus, {**document, key: harm})
+
+
+def damaged(corpus: Corpus, document: object) -> str:
+    """What is said of a corpus with that description."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    (corpus.path / "corpus.json").write_text(text)
+    with pytest.raises(TextError, match=r"corpora/a: (is damaged|has corpus format)") as caught:
         Corpus.open(corpus.path)
+    return str(caught.value)
+
+
+def test_damage_deeper_in_a_description_is_one_line() -> None:
+    corpus = prepare([file("text\n")])
+    document = json.loads((corpus.path / "corpus.json").read_text())
+    source = document["sources"][0]
+    for text in ("{", "[" * 100_000, "7"):
+        damaged(corpus, text)
+    for key, harm in (("path", 7), ("size", "7"), ("sha256", None)):
+        damaged(corpus, {**document, "sources": [{**source, key: harm}]})
+    for key, harm in (("pattern", 7), ("unit", []), ("split", "abc"), ("split", [1e999, 0, 0]), ("min_count", 1.5)):
+        damaged(corpus, {**document, "settings": {**document["settings"], key: harm}})
+    for name in ("", ".", "..", "../../esc", "/etc", "a/b", "a/", "a\0", "x" * 300):
+        damaged(corpus, {**document, "name": name})
+
+
+@pytest.mark.parametrize("length", [6, 20_000_000])
+def test_ids_that_the_vocabulary_lacks_are_noticed(length: int) -> None:
+    corpus = prepare([file("ab" * (length // 2))])
+    document = json.loads((corpus.path / "corpus.json").read_text())
+    vocabulary = {**document["vocabulary"], "codes": document["vocabulary"]["codes"][:0], "counts": []}
+    assert "has ids up to 1" in damaged(corpus, {**document, "vocabulary": vocabulary})
+
+
+def test_every_id_of_a_small_corpus_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpora, "_BLOCK", 3)
+    monkeypatch.setattr(corpora, "_BLOCKS", 4)
+    for length in range(1, 13):
+        corpus = prepare([file("a" * length)], force=True)
+        for place in range(length):
+            np.save(corpus.path / "ids.npy", np.asarray([2 if i == place else 0 for i in range(length)], np.uint8))
+            with pytest.raises(TextError, match="has ids up to 2"):
+                Corpus.open(corpus.path)
 
 
 @pytest.mark.parametrize("harm", ["short", "long", "type", "missing", "nonsense"])
