@@ -66,7 +66,7 @@ def test_every_command_runs_as_it_stands(workplace):
             command, shell=True, cwd=workplace, env=environment, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert done.stdout
+        assert done.stdout or "wrote" in done.stderr
         ran += 1
     assert ran >= 30
 

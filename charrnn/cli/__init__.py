@@ -49,9 +49,9 @@ class _Commands(TyperGroup):
 
 
 def _leave(message: str, code: int) -> None:
-    from charrnn.cli.console import show
+    from charrnn.cli.console import note
 
-    print(f"charrnn: {show(message)}", file=sys.stderr)
+    note(f"charrnn: {message}")
     raise typer.Exit(code) from None
 
 
