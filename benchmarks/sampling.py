@@ -8,17 +8,14 @@ LSTMs with random weights and 66 symbols; every figure is a median of runs in th
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+from report import header
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, ModelConfig
@@ -102,12 +99,7 @@ def main() -> None:
         )
     if arguments.json:
         document = {
-            "benchmark": "sampling",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.device}",
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": torch.__version__,
+            **header("sampling", arguments.device),
             "characters_per_second": results,
         }
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")

@@ -8,10 +8,7 @@ Targets: help at most 1.5 times the bare program's; sample (2x256 LSTM) at most 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from report import header
 from sampling import random_checkpoint
 
 #: As many commands as charrnn has, and options as its largest have.
@@ -72,10 +70,7 @@ def main() -> None:
     print(f"sample {figures['sample_over_help_seconds']:+.3f} s over help (target +0.250 s)")
     if arguments.json:
         document = {
-            "benchmark": "startup",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "python": platform.python_version(),
+            **header("startup"),
             "seconds": medians,
             **figures,
         }

@@ -149,7 +149,7 @@ def test_default_training_comes_within_two_percent_of_a_known_entropy_rate(tmp_p
     text, entropy = markov_text(1_000_000)
     (tmp_path / "text.txt").write_text(text)
     corpus = prepare([str(tmp_path / "text.txt")], root=tmp_path / "corpora")
-    given = Config(training=TrainingConfig(time_limit="40s", device="cpu"))
+    given = Config(training=TrainingConfig(steps=800, device="cpu", precision="fp32"))
     running, _ = train(corpus, tmp_path / "runs", given, preset="small")
     checkpoint = Checkpoint.load(running.run.best)
     ids, num_bytes = corpus_ids(checkpoint, corpus, "test")
