@@ -149,7 +149,7 @@ def _named(
 def _corpus(text: str) -> Corpus | None:
     """The corpus that a name stands for, unless it names a file, a folder of texts or standard input."""
     path = Path(text)
-    if text == "-" or (path.exists() and not is_corpus(path)):
+    if text == "-" or (not is_corpus(path) and path.exists()):
         return None
     if is_corpus(path) or is_registered(text) or is_corpus(Path("corpora") / text):
         return resolve(text)

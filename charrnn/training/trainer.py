@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from charrnn import provenance
@@ -21,7 +20,7 @@ from charrnn.data.corpus import Corpus
 from charrnn.data.streams import NOTHING, Streams
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.errors import CheckpointError, DivergedError
+from charrnn.errors import DivergedError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.evaluation.metrics import unknown_cost
 from charrnn.model.compute import Compute
@@ -29,6 +28,7 @@ from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
 from charrnn.training.schedules import learning_rate
+from charrnn.training.state import capture, restore
 
 PREVIEW_LENGTH = 240
 #: Without --validate-every: at each of so many equal parts of the run ...
@@ -107,7 +107,7 @@ class Trainer:
         self.sum_characters = 0
         self.norm: Tensor = torch.zeros((), device=compute.device)
         if resume is not None:
-            self._restore(resume)
+            restore(self, resume)
 
     # ------------------------------------------------------------------ the loop
 
@@ -368,80 +368,8 @@ class Trainer:
         checkpoint = self._checkpoint(record)
         if not with_state:
             return checkpoint
-        state: dict[str, Tensor | NDArray[Any]] = {}
-        for name, parameter in self.model.named_parameters():
-            state[f"model.{name}"] = parameter.detach()
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                state[f"optimizer.{name}.{key}"] = value
-        for part, value in enumerate(self.state):
-            state[f"hidden.{part}"] = value.float()  # exact: half precision numbers are float32 numbers
-        state["generator"] = self.generator.get_state()
-        state["report.nats"] = self.sum_nats.reshape(1)
-        state["report.norm"] = self.norm.detach().float().reshape(1)
-        if self.best_weights is not None:
-            state |= {f"best.{name}": array for name, array in self.best_weights.items()}
-        progress = {
-            "step": self.step,
-            "characters": self.characters,
-            "seconds": self.seconds,
-            "best_nats": None if math.isinf(self.best_nats) else self.best_nats,
-            "best_step": self.best_step,
-            "without_best": self.without_best,
-            "validation_seconds": self.validation_seconds,
-            "last_validation": list(self.last_validation),
-            "report_characters": self.sum_characters,
-            "scaler": self.scaler.state_dict(),
-        }
-        arrays = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in state.items()}
-        return Checkpoint(
-            checkpoint.config, checkpoint.vocabulary, checkpoint.weights, checkpoint.corpus, record, arrays, progress
-        )
-
-    def _restore(self, resume: Checkpoint) -> None:
-        """Take up the state of :meth:`snapshot`."""
-        arrays, progress = resume.state, resume.progress
-        try:
-            self.averaged.load_weights(resume.weights)
-            names = [name for name, _ in self.model.named_parameters()]
-            self.model.load_weights({name: arrays[f"model.{name}"] for name in names})
-            order = {id(p): k for k, p in enumerate(p for g in self.optimizer.param_groups for p in g["params"])}
-            moments = {}
-            for name, parameter in self.model.named_parameters():
-                prefix = f"optimizer.{name}."
-                moments[order[id(parameter)]] = {
-                    key.removeprefix(prefix): torch.from_numpy(value.copy())
-                    for key, value in arrays.items()
-                    if key.startswith(prefix)
-                }
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-            device = self.compute.device
-            self.state = tuple(
-                torch.from_numpy(arrays[f"hidden.{k}"].copy()).to(device) for k in range(len(self.state))
-            )
-            if arrays["generator"].shape == self.generator.get_state().shape:
-                self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
-            else:  # another kind of device, whose generator cannot go on: a new one, that repeats
-                self.generator.manual_seed(self.config.training.seed + int(progress["step"]))
-            self.sum_nats = torch.from_numpy(arrays["report.nats"].copy()).to(device).reshape(())
-            self.norm = torch.from_numpy(arrays["report.norm"].copy()).to(device).reshape(())
-            best = {k.removeprefix("best."): v.copy() for k, v in arrays.items() if k.startswith("best.")}
-            self.best_weights = best or None
-            self.step = int(progress["step"])
-            self.characters = int(progress["characters"])
-            self.seconds = float(progress["seconds"])
-            self.best_nats = math.inf if progress["best_nats"] is None else float(progress["best_nats"])
-            self.best_step = progress["best_step"]
-            self.without_best = int(progress["without_best"])
-            self.validation_seconds = float(progress["validation_seconds"])
-            self.last_validation = (int(progress["last_validation"][0]), float(progress["last_validation"][1]))
-            self.sum_characters = int(progress["report_characters"])
-            if progress["scaler"] and self.compute.scales_loss:
-                self.scaler.load_state_dict(progress["scaler"])
-            self.origin = resume.record.get("init_from")
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            problem = f"its training state lacks or garbles {error}"
-            raise CheckpointError(f"{resume.path}: cannot be resumed ({problem})") from error
+        arrays, progress = capture(self)
+        return dataclasses.replace(checkpoint, state=arrays, progress=progress)
 
 
 def report_every(step: int) -> int:
