@@ -242,5 +242,6 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
         if path.is_dir() and path.parent != Path(given).parent:
             raise CheckpointError(f"{path}: the run has no {file} yet")
     known = sorted(run.name for run in root.iterdir() if (run / file).is_file()) if root.is_dir() else []
-    hint = f"runs here: {', '.join(known[:8])}" if known else "start with: charrnn train python-stdlib"
+    more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+    hint = f"runs here: {', '.join(known[:8])}{more}" if known else "start with: charrnn train python-stdlib"
     raise CheckpointError(f"{given}: no checkpoint, run folder or run of that name; {hint}")

@@ -71,10 +71,8 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
     training, reasons = given.training, []
     size, why = _size(characters, machine, training) if preset == "auto" else (preset, "as asked")
     layers, units, embedding, rate = SIZES[size]
-    asked = [value for value in (given.model.num_layers, given.model.hidden_size) if value is not None]
-    if len(asked) < 2:
-        shown = f"{given.model.num_layers or layers} x {given.model.hidden_size or units}"
-        reasons.append(f"size {size} ({shown}): {why}")
+    if given.model.hidden_size is None:
+        reasons.append(f"size {size} ({given.model.num_layers or layers} x {units}): {why}")
     if not training.lengths():
         epochs = round(min(60.0, max(1.0, _passes(size, machine) / characters)), 1)
         training = dataclasses.replace(training, epochs=epochs)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -64,13 +67,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="First steps:  charrnn train python-stdlib --time-limit 2m   then   charrnn sample --beam 5",
 )
-app.command()(prepare)
-app.command()(train)
-app.command()(sample)
-app.command("eval")(evaluate_command)
-app.command()(info)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "train": train,
+    "sample": sample,
+    "eval": evaluate_command,
+    "info": info,
+    "compare": compare,
+}
+for name, command in _COMMANDS.items():
+    # A paragraph of the docstring is one line, for the terminal to wrap.
+    paragraphs = cleandoc(command.__doc__ or "").split("\n\n")
+    app.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
 app.add_typer(inspect_app, name="inspect")
-app.command()(compare)
 
 
 def _version(asked: bool) -> None:
@@ -90,4 +99,14 @@ def _options(
 
 def main() -> None:
     """The ``charrnn`` command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        # All files are written and closed. PyTorch's threads may still run while the interpreter takes the process
+        # apart, which then aborts now and then (seen after Ctrl-C in a terminal): leave without taking it apart.
+        if "torch" in sys.modules and isinstance(end.code, int | None):
+            with contextlib.suppress(OSError, AttributeError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(end.code or 0)
+        raise

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,7 +30,12 @@ def out() -> Console:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    return Console(highlight=False, markup=False, emoji=False)
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # for the commands to end as all others do
+
+    return Output(highlight=False, markup=False, emoji=False)
 
 
 @cache
@@ -46,6 +53,9 @@ def note(line: str, quiet: bool = False) -> None:
     """
     if not quiet and sys.stderr is not None:
         with suppress(OSError):
+            if sys.stderr.isatty():  # by words, not wherever the terminal ends
+                width = shutil.get_terminal_size().columns
+                line = textwrap.fill(show(line), width, break_long_words=False, break_on_hyphens=False)
             print(show(line), file=sys.stderr)
 
 

@@ -38,7 +38,9 @@ def evaluate_command(
         typer.Option(min=1, metavar="T", help="Score in windows from an empty state, as Transformers are scored."),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Walk the text in one lane, however long it is.")] = False,
-    per_line: Annotated[bool, typer.Option("--per-line", help="Score each line of the text on its own.")] = False,
+    per_line: Annotated[
+        bool, typer.Option("--per-line", help="Score each line on its own: bits per character, bits in all, the line.")
+    ] = False,
     encoding: options.Encoding = None,
     newlines: options.Newlines = None,
     device: options.Device = "auto",
@@ -131,7 +133,7 @@ def _print(
     spread = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     fact("bits per character", f"{figures.bits_per_char:.4f}{spread}", "bold")
     fact("nats per character", f"{figures.nats_per_char:.4f}")
-    fact("perplexity", f"{figures.perplexity:.4f}")
+    fact("perplexity", f"{figures.perplexity:.4f}" if figures.perplexity < 1e4 else f"{figures.perplexity:,.0f}")
     if figures.unseen and figures.perplexity_seen is not None:
         fact("without unseen", f"{figures.perplexity_seen:.4f}  ({figures.unseen:,} characters unseen)")
     fact("bits per byte", f"{figures.bits_per_byte:.4f}")

@@ -117,7 +117,7 @@ def report(corpus: Corpus) -> Facts:
         fact("", "lone CRs are uncommon: --newlines lf makes every line end a newline", "yellow")
     parts = [f"{split} {part.characters:,}" for split, part in corpus.splits.items()]
     fact("splits", " · ".join(parts))
-    if not corpus.splits["train"].characters:
+    if corpus.splits["train"].characters < 2:
         fact("", "there is nothing to train on: use more text, or another --split", "yellow")
     fact("next", shlex.join(["charrnn", "train", *corpus.arguments()]), "green")
     return fact

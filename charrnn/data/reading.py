@@ -233,7 +233,7 @@ class _Decoder:
         window = error.object[max(0, error.start - (1 << 15)) : error.start + (1 << 15)]
         if guess := likely_encoding(window):
             return TextError(f"{what}; it looks like {guess}: try --encoding {guess}")
-        return TextError(f"{what}; mend the byte, name the file's --encoding, or read it with --unit byte")
+        return TextError(f"{what}; mend the byte, or name the file's --encoding")
 
 
 def likely_encoding(data: bytes) -> str | None:
@@ -247,7 +247,11 @@ def likely_encoding(data: bytes) -> str | None:
 
     matches = list(from_bytes(data, cp_isolation=_LIKELY))
     if not matches:
-        return None
+        # Too short or too odd to tell. Western European text is mostly ASCII, and printable in its commonest encoding.
+        western = data.decode("cp1252", "replace")
+        rare = sum(1 for character in western if character > "\x7f")
+        plain = all(character.isprintable() or character.isspace() for character in western)
+        return "cp1252" if plain and rare <= len(western) // 3 and "\N{REPLACEMENT CHARACTER}" not in western else None
     best = matches[0]
     tied = [match for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)]
     for match in tied:  # where nothing tells them apart, the commonest

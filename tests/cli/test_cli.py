@@ -79,6 +79,12 @@ def test_train_reports_the_contract_and_leaves_the_files_it_names(trained):
         assert needed <= set(json.loads(line))
 
 
+def test_help_wraps_paragraphs_not_lines(tmp_path):
+    words = charrnn(tmp_path, "train", "--help", COLUMNS="80").stdout.split("Arguments")[0]
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    assert all(len(line) > 50 for line in lines[2:-2])
+
+
 def test_nothing_is_animated_or_coloured_in_a_pipe(trained):
     log = (trained / "train.log").read_text()
     assert "\x1b" not in log
@@ -217,8 +223,9 @@ def test_bad_input_is_one_clear_line_and_its_exit_code(trained, code, arguments)
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == before
 
 
-def test_a_closed_pipe_ends_quietly(trained):
-    command = f"{sys.executable} -m charrnn eval --per-line --text bottles.txt | head -1; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("arguments", ["eval --per-line --text bottles.txt", "inspect text", "inspect embeddings"])
+def test_a_closed_pipe_ends_quietly(trained, arguments):
+    command = f"{sys.executable} -m charrnn {arguments} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=trained, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.returncode == 0

@@ -288,3 +288,10 @@ def test_progress_ends_at_the_size_on_disk(tmp_path: Path) -> None:
     size = path.stat().st_size
     assert calls[-1] == (2 * size, 2 * size)
     assert calls == sorted(calls)
+
+
+@pytest.mark.parametrize("text", ["déjà vu café\n", "“Yes,” she said — it’s true…\n"])
+def test_a_short_western_text_is_recognised_too(tmp_path: Path, text: str) -> None:
+    from charrnn.data.reading import likely_encoding
+
+    assert likely_encoding(text.encode("cp1252")) == "cp1252"
