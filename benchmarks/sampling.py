@@ -8,6 +8,7 @@ LSTMs with random weights and 66 symbols; every figure is a median of runs in th
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -18,12 +19,13 @@ import torch
 from report import header
 
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import Config, ModelConfig
+from charrnn.config import Config
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.beam import BeamSearch, beam_search
 from charrnn.decoding.engine import engine_for
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.model.network import CharRNN
+from charrnn.presets import MODEL
 
 VOCABULARY = Vocabulary((10, *range(32, 96)))
 SIZES = (128, 256, 512)
@@ -31,20 +33,7 @@ SIZES = (128, 256, 512)
 
 def random_checkpoint(hidden_size: int) -> Checkpoint:
     """A 2-layer LSTM with random weights."""
-    config = ModelConfig(
-        cell="lstm",
-        num_layers=2,
-        hidden_size=hidden_size,
-        embedding_size=64,
-        connections="plain",
-        layer_norm=False,
-        tie_weights=False,
-        forget_bias=1.0,
-        input_dropout=0.0,
-        dropout=0.0,
-        output_dropout=0.0,
-        weight_dropout=0.0,
-    )
+    config = dataclasses.replace(MODEL, hidden_size=hidden_size)
     model = CharRNN(config, len(VOCABULARY), torch.Generator().manual_seed(0))
     return Checkpoint(Config(config), VOCABULARY, model.weights())
 

@@ -1,5 +1,6 @@
 """Surprisal: exact, once per character, the same figure however it is computed."""
 
+import dataclasses
 import itertools
 import math
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from charrnn.config import ModelConfig
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.evaluation import surprisal
@@ -15,17 +15,14 @@ from charrnn.evaluation.metrics import measure, unknown_cost
 from charrnn.evaluation.surprisal import surprisals, surprisals_of_lines
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
+from charrnn.presets import MODEL
 
 V = 9
 
 
 def model(**changes) -> CharRNN:
-    values = {
-        "cell": "lstm", "num_layers": 2, "hidden_size": 12, "embedding_size": 5, "connections": "plain",
-        "layer_norm": False, "tie_weights": False, "forget_bias": 1.0, "input_dropout": 0.0, "dropout": 0.0,
-        "output_dropout": 0.0, "weight_dropout": 0.0,
-    }  # fmt: skip
-    return CharRNN(ModelConfig(**{**values, **changes}), V, torch.Generator().manual_seed(1)).eval()
+    config = dataclasses.replace(MODEL, **{"hidden_size": 12, "embedding_size": 5, **changes})
+    return CharRNN(config, V, torch.Generator().manual_seed(1)).eval()
 
 
 def whole(pieces, N: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The network: textbook steps and fused layers agree; regularisation does what its papers say."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,17 +10,13 @@ from charrnn.cells import CELLS, connect
 from charrnn.checkpoint import weight_shapes
 from charrnn.config import ModelConfig
 from charrnn.model.network import CharRNN
+from charrnn.presets import MODEL
 
 V = 7
 
 
 def config(**changes) -> ModelConfig:
-    values = {
-        "cell": "lstm", "num_layers": 2, "hidden_size": 6, "embedding_size": 4, "connections": "plain",
-        "layer_norm": False, "tie_weights": False, "forget_bias": 1.0, "input_dropout": 0.0, "dropout": 0.0,
-        "output_dropout": 0.0, "weight_dropout": 0.0,
-    }  # fmt: skip
-    return ModelConfig(**{**values, **changes})
+    return dataclasses.replace(MODEL, **{"hidden_size": 6, "embedding_size": 4, **changes})
 
 
 def network(**changes) -> CharRNN:
