@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.model.network import CharRNN
 
+# On a busy machine an example may take long; that is no failure.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 # Tiny models gain nothing from threads, and lose much where other programs run.
 torch.set_num_threads(1)
 
