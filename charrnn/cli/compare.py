@@ -25,9 +25,7 @@ def compare(
             "first model was trained on.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="train|validation|test", help="Which split of a corpus. Default: validation.")
-    ] = None,
+    split: options.ScoredSplit = None,
     json: options.Json = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML file.")] = None,
 ) -> None:

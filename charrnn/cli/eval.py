@@ -26,9 +26,7 @@ def evaluate_command(
             "validation split of what the model was trained on.",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="train|validation|test", help="Which split of a corpus. Default: validation.")
-    ] = None,
+    split: options.ScoredSplit = None,
     perplexity: Annotated[bool, typer.Option("--perplexity", help="Print only the perplexity.")] = False,
     bits_per_char: Annotated[bool, typer.Option("--bits-per-char", help="Print only bits per character.")] = False,
     nats_per_char: Annotated[bool, typer.Option("--nats-per-char", help="Print only nats per character.")] = False,

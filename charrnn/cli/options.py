@@ -43,6 +43,13 @@ Device = Annotated[
     str, typer.Option("--device", metavar="|".join(DEVICES), callback=known_device, help="Where to compute.")
 ]
 
+ScoredSplit = Annotated[
+    str | None,
+    typer.Option(
+        "--split", metavar="train|validation|test", help="Which split of a corpus to score. Default: validation."
+    ),
+]
+
 Unit = Annotated[
     str | None,
     typer.Option(

@@ -165,6 +165,8 @@ def _signals(session: Session) -> Iterator[list[int]]:
 
 def document(session: Session, finished: Finished) -> dict[str, object]:
     """The JSON of a finished training."""
+    from charrnn.evaluation.metrics import perplexity
+
     nats = finished.validation_nats_per_char
     return {
         "schema": 1,
@@ -175,16 +177,17 @@ def document(session: Session, finished: Finished) -> dict[str, object]:
         "epochs": round(finished.epoch, 4),
         "seconds": round(finished.seconds, 3),
         "characters_per_second": round(finished.characters / max(finished.seconds, 1e-9), 1),
-        "parameters": sum(p.numel() for p in session.trainer.parameters),
+        "parameters": session.trainer.num_parameters,
         "validation": None
         if nats is None
-        else {"nats_per_char": nats, "bits_per_char": nats / math.log(2), "perplexity": math.exp(min(nats, 709.0))},
+        else {"nats_per_char": nats, "bits_per_char": nats / math.log(2), "perplexity": perplexity(nats)},
     }
 
 
 def _closing(session: Session, finished: Finished) -> None:
     """The last words of a run: the figures, where the files are, and what to type next."""
     from charrnn.cli.console import Facts
+    from charrnn.evaluation.metrics import perplexity
 
     fact = Facts()
     nats = finished.validation_nats_per_char
@@ -192,7 +195,7 @@ def _closing(session: Session, finished: Finished) -> None:
         fact(
             "validation",
             f"{nats / math.log(2):.4f} bits per character = {nats:.4f} nats, "
-            f"perplexity {math.exp(min(nats, 709)):.3f}, over {finished.validation_characters:,} characters",
+            f"perplexity {perplexity(nats):.3f}, over {finished.validation_characters:,} characters",
             "bold",
         )
     early = " (stopped early: no new best)" if finished.reason == "early" else ""

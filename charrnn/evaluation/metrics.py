@@ -51,13 +51,13 @@ class Figures:
     @property
     def perplexity(self) -> float:
         """exp(nats per character)."""
-        return _exp(self.nats_per_char)
+        return perplexity(self.nats_per_char)
 
     @property
     def perplexity_seen(self) -> float | None:
         """Perplexity over the characters that the vocabulary has; ``None`` if there are none."""
         seen = self.characters - self.unseen
-        return _exp((self.nats - self.unseen_nats) / seen) if seen else None
+        return perplexity((self.nats - self.unseen_nats) / seen) if seen else None
 
     @property
     def bits_interval(self) -> tuple[float, float] | None:
@@ -65,7 +65,8 @@ class Figures:
         return None if self.interval is None else (self.interval[0] / math.log(2), self.interval[1] / math.log(2))
 
 
-def _exp(nats: float) -> float:
+def perplexity(nats: float) -> float:
+    """exp of nats per character; finite however bad the model, for JSON has no infinity."""
     return math.exp(min(nats, 709.0))
 
 

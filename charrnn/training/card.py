@@ -6,6 +6,7 @@ import math
 import shlex
 
 from charrnn.checkpoint import Checkpoint
+from charrnn.evaluation.metrics import perplexity
 from charrnn.training.events import Finished
 
 
@@ -27,7 +28,7 @@ def model_card(name: str, checkpoint: Checkpoint, finished: Finished) -> str:
         nats = finished.validation_nats_per_char
         lines.append(
             f"- Validation, {finished.validation_characters:,} characters, stateful, float32: {nats:.4f} nats = "
-            f"{nats / math.log(2):.4f} bits per character, perplexity {math.exp(min(nats, 709)):.3f}."
+            f"{nats / math.log(2):.4f} bits per character, perplexity {perplexity(nats):.3f}."
         )
     lines += [
         "",

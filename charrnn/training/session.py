@@ -158,7 +158,8 @@ def resume(
     run.rewind(last)
     if longer:
         notify("the length has changed: the learning rate follows the new length from here")
-        run.write_config(config, ["charrnn", "train", *corpus.arguments()])
+        origin = ["--init-from", trainer.origin["path"]] if trainer.origin else []
+        run.write_config(config, ["charrnn", "train", *corpus.arguments(), *origin])
     return Session(run, trainer, corpus)
 
 

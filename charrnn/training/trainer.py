@@ -119,7 +119,7 @@ class Trainer:
         """
         training = self.config.training
         yield Started(
-            sum(p.numel() for p in self.parameters),
+            self.num_parameters,
             str(self.compute),
             self.step,
             self.streams.windows,
@@ -165,6 +165,11 @@ class Trainer:
                 break
         self.seconds = max(self.seconds, time.monotonic() - clock)
         yield self._finish(reason)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained values."""
+        return sum(parameter.numel() for parameter in self.parameters)
 
     def exhausted(self) -> bool:
         """Whether early stopping is asked for, and as many validations as it allows have found no new best."""
@@ -359,7 +364,7 @@ class Trainer:
             "characters": self.characters,
             "best_step": self.best_step,
             "validation_nats_per_char": None if math.isinf(self.best_nats) else self.best_nats,
-            "parameters": sum(p.numel() for p in self.parameters),
+            "parameters": self.num_parameters,
             "compute": str(self.compute),
             "precision": self.compute.precision,
             "environment": provenance.environment(),
