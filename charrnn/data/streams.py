@@ -60,19 +60,38 @@ class Streams:
             return 0
         return int(np.random.default_rng((self.seed, epoch)).integers(len(self.ids)))
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each stream begins, counted from stream 0's beginning, (B,)."""
+        return np.arange(self.batch_size) * len(self.ids) // self.batch_size
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Characters of each stream, (B,)."""
+        return np.diff(self.starts, append=len(self.ids))
+
+    def span(self, index: int) -> tuple[int, int]:
+        """The window's steps within its streams: the first, and the one after the last."""
+        return index * self.length // self.windows, (index + 1) * self.length // self.windows
+
+    def count(self, index: int) -> int:
+        """Targets in a window: B at each step, except that shorter streams have ended at an epoch's last step."""
+        begin, end = self.span(index)
+        ended = self.batch_size * self.length - len(self.ids) if index + 1 == self.windows else 0
+        return (end - begin) * self.batch_size - ended
+
+    def places(self, offset: Any, starts: Any, steps: Any) -> Any:
+        """Where in the text the targets stand: (B,) starts and (T, 1) steps → (T, B); in numpy or in torch."""
+        return (offset + starts + steps) % len(self.ids)
+
     def window(self, epoch: int, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Inputs and targets, each (T, B); windows of an epoch differ in length by at most one.
 
         Targets are ``NOTHING`` where a stream has ended. The first character of the text is preceded by a newline
         also where a stream runs over the text's end into its beginning.
         """
-        N, B = len(self.ids), self.batch_size
-        begin = index * self.length // self.windows
-        end = (index + 1) * self.length // self.windows
-        starts = np.arange(B) * N // B
-        lengths = np.append(starts[1:], N) - starts
-        steps = np.arange(begin, end)[:, None]  # (T, 1)
-        places = (self.offset(epoch) + starts + steps) % N  # (T, B)
+        steps = np.arange(*self.span(index))[:, None]  # (T, 1)
+        places = self.places(self.offset(epoch), self.starts, steps)  # (T, B)
         targets = self.ids[places].astype(np.int64)
         inputs = np.where(places == 0, self.first, self.ids[places - 1]).astype(np.int64)
-        return inputs, np.where(steps < lengths, targets, NOTHING)
+        return inputs, np.where(steps < self.lengths, targets, NOTHING)

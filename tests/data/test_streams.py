@@ -62,3 +62,12 @@ def test_boundaries_move_from_epoch_to_epoch_and_repeat_with_the_seed():
 def test_a_short_text_gets_fewer_streams():
     assert Streams(np.arange(10), 64, 128, first=0).batch_size == 1
     assert Streams(np.arange(100), 64, 10, first=0).batch_size == 10
+
+
+@given(shapes)
+def test_targets_are_counted_without_looking_at_them(shape):
+    N, B, T, epoch, seed = shape
+    streams = Streams(np.arange(N), B, T, first=0, seed=seed)
+    for index in range(streams.windows):
+        assert streams.count(index) == (streams.window(epoch, index)[1] != NOTHING).sum()
+    assert sum(streams.count(index) for index in range(streams.windows)) == N

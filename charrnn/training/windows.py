@@ -1,0 +1,61 @@
+"""Where a step's window comes from: cut out by the host, or gathered on the device from the text that lies there.
+
+Both ways are :meth:`Streams.window <charrnn.data.streams.Streams.window>`: the host calls ``move`` before a step, and
+the step takes ``window(T)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charrnn.data.streams import NOTHING, Streams
+
+
+class HostWindows:
+    """Windows cut out of a memory-mapped text, which may be larger than memory, and copied to the device."""
+
+    def __init__(self, streams: Streams, device: torch.device) -> None:
+        self.streams, self.device = streams, device
+        self.place = (0, 0)
+
+    def move(self, epoch: int, index: int) -> None:
+        """Go to a window."""
+        self.place = (epoch, index)
+
+    def window(self, length: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets there, each (T, B)."""
+        inputs, targets = (
+            torch.from_numpy(part).to(self.device, non_blocking=True) for part in self.streams.window(*self.place)
+        )
+        return inputs, targets
+
+
+class DeviceWindows:
+    """Windows gathered on the device; of the host they need two numbers a step, and no step waits for them.
+
+    The text lies in the device's memory, in the smallest signed type that holds its ids (torch lacks kernels for
+    unsigned ones): one or two bytes a character.
+    """
+
+    def __init__(self, streams: Streams, device: torch.device) -> None:
+        self.streams = streams
+        ids = streams.ids.astype(np.min_scalar_type(-1 - int(streams.ids.max())))
+        self.ids, self.starts, self.lengths = (
+            torch.from_numpy(array).to(device) for array in (ids, streams.starts, streams.lengths)
+        )
+        self.offset, self.begin = torch.zeros(2, dtype=torch.int64, device=device).unbind()
+
+    def move(self, epoch: int, index: int) -> None:
+        """Go to a window; ``fill_`` takes a number along with the launch, so the host does not wait."""
+        self.offset.fill_(self.streams.offset(epoch))
+        self.begin.fill_(self.streams.span(index)[0])
+
+    def window(self, length: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets there, each (T, B); only kernels, no copy and no wait, so it can be captured."""
+        steps = self.begin + torch.arange(length, device=self.ids.device)[:, None]  # (T, 1)
+        places = self.streams.places(self.offset, self.starts, steps)  # (T, B)
+        targets = self.ids[places].long().masked_fill_(steps >= self.lengths, NOTHING)
+        inputs = self.ids[places - 1].long().masked_fill_(places == 0, self.streams.first)
+        return inputs, targets
