@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
+from charrnn.decoding.alphabet import Alphabet, Places
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import ResourceError
 
@@ -42,26 +45,69 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """Where B sequences stand: logits (B, V) of their next character and their state, of the engine's own kinds, and
+    their places (B,) in the alphabet."""
+
+    logits: Any
+    state: State
+    places: Places
+
+
+@runtime_checkable
+class Drawing(Engine, Protocol):
+    """An engine that also draws, many characters a call: choosing one at a time in Python would take longer than the
+    model does."""
+
+    def block(self, batch_size: int) -> int:
+        """How many characters of each of B sequences are best drawn at a time."""
+        ...
+
+    def draw(
+        self,
+        count: int,
+        frontier: Frontier,
+        generators: Sequence[Generator],
+        alphabet: Alphabet,
+        temperature: float,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], Frontier]:
+        """Draw T = ``count`` characters for each sequence, b by ``generators[b]`` alone; 0 is the likeliest character.
+
+        Returns:
+            ids (T, B), their surprisals (T, B) in nats under the model itself, and where the sequences stand then.
+        """
+        ...
+
+
 def engine_for(checkpoint: Checkpoint, device: str = "auto", batch: int = 1) -> Engine:
     """The engine to run ``batch`` sequences on ``device``: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
-    numpy on a CPU, torch on an accelerator. ``auto`` takes an accelerator only for a batch of ``LARGE_BATCH`` or more:
-    one character at a time it has nothing to gain, and torch takes a second to import.
+    On a CPU the compiled one, or numpy where there is none; on an accelerator torch. ``auto`` takes an accelerator only
+    for a batch of ``LARGE_BATCH`` or more: for fewer, torch takes longer to import than they take to draw.
 
     Raises:
         ResourceError: the device asked for is not there.
     """
     if device == "cpu" or (device == "auto" and batch < LARGE_BATCH):
-        return NumpyEngine.from_checkpoint(checkpoint)
+        return _on_cpu(checkpoint)
     import torch
 
     available: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if device == "auto":
         device = next((name for name, there in available.items() if there()), "cpu")
         if device == "cpu":
-            return NumpyEngine.from_checkpoint(checkpoint)
+            return _on_cpu(checkpoint)
     elif not available[device]():
         raise ResourceError(f"--device {device}: torch sees no such device here; use --device cpu")
     from charrnn.model.torch_engine import TorchEngine
 
     return TorchEngine.from_checkpoint(checkpoint, device)
+
+
+def _on_cpu(checkpoint: Checkpoint) -> Engine:
+    from charrnn.decoding import native_engine
+
+    if native_engine.runs(checkpoint.config.model):
+        return native_engine.NativeEngine.from_checkpoint(checkpoint)
+    return NumpyEngine.from_checkpoint(checkpoint)

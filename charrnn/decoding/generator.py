@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding import choosers
 from charrnn.decoding.alphabet import Alphabet
-from charrnn.decoding.engine import Engine, State
+from charrnn.decoding.engine import Drawing, Engine, Frontier, State
 from charrnn.decoding.filters import FILTERS, compose, is_whole, log_softmax, option
 from charrnn.errors import UsageError
 
@@ -131,39 +132,49 @@ class Generation:
         """
         settings, vocabulary, alphabet, engine = self.settings, self.vocabulary, self.alphabet, self.engine
         N = settings.samples
-        filtered = compose({name: getattr(settings, name) for name in FILTERS})
-        choose = choosers.greedy if settings.greedy else choosers.sample
+        draw, block = drawing(engine, settings)
         stops = stop_ids(vocabulary, settings.stop)
         spelled = [Speller(vocabulary) for _ in range(N)]
         generators = [np.random.default_rng(settings.seed + n) for n in range(N)]
 
-        logits, state = read(engine, vocabulary, self.prompt)
         active, rows = np.arange(N), np.zeros(N, np.int64)  # which samples are still being drawn
-        logits, state = logits[rows], engine.select(state, rows)
-        places = alphabet.start(N)
+        logits, state = read(engine, vocabulary, self.prompt)
+        frontier = Frontier(logits[rows], engine.select(state, rows), alphabet.start(N))
+        length = 0
         while True:
-            ids = choose(filtered(logits + alphabet.mask[places]), generators)
-            self._nats[active] -= log_softmax(logits)[np.arange(len(ids)), ids]
-            places = alphabet.following[places, ids]
-            complete = alphabet.complete(places).tolist()
+            count = max(1, min(block(len(active)), settings.length - length))
+            ids, nats, frontier = draw(count, frontier, generators, alphabet)
+            length += count
+            # What is drawn beyond the length only completes a character.
+            ended = (length >= settings.length) & alphabet.complete(frontier.places)
             keep = []
-            for row, (n, id_) in enumerate(zip(active.tolist(), ids.tolist(), strict=True)):
-                drawn = self._drawn[n]
-                drawn.append(id_)
-                done = (len(drawn) >= settings.length and complete[row]) or ends_with(drawn, stops)
-                if not done:
-                    keep.append(row)
-                piece = spelled[n](id_, done)
+            for row, n in enumerate(active.tolist()):
+                done = self._extend(n, ids[:, row].tolist(), nats[:, row].tolist(), stops) or bool(ended[row])
+                piece = spelled[n](self._drawn[n][length - count :], done)
                 if piece:
                     yield n, piece
+                if not done:
+                    keep.append(row)
             if not keep:
                 return
             if len(keep) < len(active):
                 rows = np.array(keep)
-                active, ids, places = active[rows], ids[rows], places[rows]
-                generators = [generators[row] for row in keep]
-                state = engine.select(state, rows)
-            logits, state = engine.step(ids, state)
+                active, generators = active[rows], [generators[row] for row in keep]
+                frontier = Frontier(frontier.logits[rows], engine.select(frontier.state, rows), frontier.places[rows])
+
+    def _extend(self, n: int, ids: list[int], nats: list[float], stops: list[list[int]]) -> bool:
+        """Add characters to sample n, up to a stop string's end; whether there was one."""
+        drawn = self._drawn[n]
+        if not stops:
+            drawn += ids
+            self._nats[n] = sum(nats, self._nats[n])
+            return False
+        for id_, cost in zip(ids, nats, strict=True):
+            drawn.append(id_)
+            self._nats[n] += cost
+            if ends_with(drawn, stops):
+                return True
+        return False
 
     @property
     def samples(self) -> list[Sample]:
@@ -209,15 +220,42 @@ def ends_with(ids: list[int], endings: list[list[int]]) -> bool:
     return any(ids[-len(ending) :] == ending for ending in endings)
 
 
+Draw = Callable[
+    [int, Frontier, list[np.random.Generator], Alphabet], tuple[NDArray[np.int64], NDArray[np.float64], Frontier]
+]
+
+
+def drawing(engine: Engine, settings: Sampling) -> tuple[Draw, Callable[[int], int]]:
+    """How characters are drawn, and how many at a time: by the engine, if it can and no other filter than the
+    temperature is asked for; else one by one, here."""
+    others = [name for name in FILTERS if name != "temperature" and getattr(settings, name) is not None]
+    if isinstance(engine, Drawing) and not others:
+        temperature = 0.0 if settings.greedy else 1.0 if settings.temperature is None else float(settings.temperature)
+        return partial(engine.draw, temperature=temperature), engine.block
+    filtered = compose({name: getattr(settings, name) for name in FILTERS})
+    choose = choosers.greedy if settings.greedy else choosers.sample
+
+    def draw(
+        count: int, frontier: Frontier, generators: list[np.random.Generator], alphabet: Alphabet
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], Frontier]:
+        logits, places = frontier.logits, frontier.places
+        ids = choose(filtered(logits + alphabet.mask[places]), generators).astype(np.int64)
+        nats: NDArray[np.float64] = -log_softmax(logits)[np.arange(len(ids)), ids]
+        logits, state = engine.step(ids, frontier.state)
+        return ids[None], nats[None], Frontier(logits, state, alphabet.following[places, ids])
+
+    return draw, lambda batch_size: 1
+
+
 class Speller:
-    """Text of ids that come one by one; of bytes, as soon as a character of theirs is complete."""
+    """Text of ids as they come; of bytes, as soon as a character of theirs is complete."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape") if vocabulary.unit == "byte" else None
 
-    def __call__(self, id_: int, final: bool) -> str:
-        """The text that this id completes; ``final`` for the last one."""
+    def __call__(self, ids: list[int], final: bool) -> str:
+        """The text that these ids complete; ``final`` for the last ones."""
         if self.decoder is None:
-            return self.vocabulary.character(id_)
-        return self.decoder.decode(self.vocabulary.decode_bytes([id_]), final)
+            return self.vocabulary.decode(ids)
+        return self.decoder.decode(self.vocabulary.decode_bytes(ids), final)

@@ -81,12 +81,6 @@ def test_state_is_a_value_and_select_takes_rows(
         np.testing.assert_array_equal(np.asarray(part), kept[:, [2, 0, 0, 1]])
 
 
-def test_engine_for_keeps_to_numpy_on_a_cpu(tiny_checkpoint: Make) -> None:
-    checkpoint = tiny_checkpoint()
-    assert isinstance(engine_for(checkpoint, "auto"), NumpyEngine)
-    assert isinstance(engine_for(checkpoint, "cpu", batch=1000), NumpyEngine)
-
-
 def test_a_device_that_is_not_there_is_an_error(tiny_checkpoint: Make) -> None:
     import torch
 

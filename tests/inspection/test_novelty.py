@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Unit
+from charrnn.decoding.engine import engine_for
 from charrnn.decoding.generator import Sampling, generate
-from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.inspection.novelty import copied_lengths, draw, unseen_shares
 from charrnn.inspection.subject import Subject
 
@@ -43,8 +43,7 @@ def test_against_looking_everywhere(sample: list[int], first: list[int], second:
 def test_what_is_drawn_is_what_sample_draws_with_that_seed(model: Callable[..., Checkpoint], unit: Unit) -> None:
     checkpoint = model("gru", unit)
     drawn = draw(Subject.of(checkpoint, ""), 40, seed=3)
-    engine = NumpyEngine.from_checkpoint(checkpoint)
-    (sample,) = generate(engine, checkpoint.vocabulary, settings=Sampling(length=40, seed=3))
+    (sample,) = generate(engine_for(checkpoint), checkpoint.vocabulary, settings=Sampling(length=40, seed=3))
     assert drawn.text == sample.text
     assert len(drawn.ids) == 40
     assert checkpoint.vocabulary.decode(drawn.ids) == sample.text

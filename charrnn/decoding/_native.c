@@ -1,0 +1,646 @@
+/* The recurrent network one character at a time, close to what the machine's caches give.
+ *
+ * A character costs one pass over every weight, so weights are held as 8-bit integers, one scale for each row of a
+ * matrix, and what they are multiplied with, hidden states between -1 and 1, as 14-bit ones. Products of integers are
+ * exact in any order: whatever the processor and the number of threads, the same seed gives the same text.
+ *
+ * A thread owns a range of units: it computes all their gates and their new state, so that threads meet only once a
+ * layer. `native_engine.py` says what may be run here; it checks nothing that the buffers' sizes do not show.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _WIN32
+#define THREADS 0
+#else
+#define THREADS 1
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define X86 1
+#include <immintrin.h>
+#else
+#define X86 0
+#endif
+
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
+enum { RNN, LSTM, GRU }; /* the order of CELLS */
+enum { MAX_THREADS = 16, ALIGNMENT = 64, ROWS = 4, MAX_LAYERS = 64 };
+
+/* ---------------------------------------------------------------- weights */
+
+/* A matrix (rows, columns) as 8-bit integers: W x = scale[row] * (weight . packed x). Rows are padded with zeros. */
+typedef struct {
+    int rows, columns;
+    size_t stride;
+    int8_t *weight;
+    float *scale;
+    int32_t *sum; /* of each row's weights */
+} Matrix;
+
+typedef struct {
+    Matrix input, hidden; /* (G*H, inputs), (G*H, H); layer 0 has a table instead of the first */
+    const float *input_bias, *hidden_bias;
+} Layer;
+
+typedef struct {
+    int cell, gates, parts, num_layers, H, V;
+    const float *table; /* (V, G*H): what layer 0 gets from each character, with its bias */
+    Layer layer[MAX_LAYERS];
+    Matrix head; /* (V, H) */
+    const float *head_bias;
+    int shift; /* a hidden state of 1 is 2^shift */
+    float *floats; /* table and biases, owned */
+} Model;
+
+static void *reserve(size_t bytes) {
+#ifdef _WIN32
+    void *memory = _aligned_malloc(bytes + ALIGNMENT, ALIGNMENT);
+#else
+    void *memory = NULL;
+    if (posix_memalign(&memory, ALIGNMENT, bytes + ALIGNMENT)) memory = NULL;
+#endif
+    if (memory) memset(memory, 0, bytes + ALIGNMENT);
+    return memory;
+}
+
+static void release(void *memory) {
+#ifdef _WIN32
+    _aligned_free(memory);
+#else
+    free(memory);
+#endif
+}
+
+static size_t padded(size_t count) { return (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+/* Round a float32 matrix to 8 bits: the largest magnitude of a row becomes 127. */
+static bool quantise(Matrix *matrix, const float *from, int rows, int columns, int shift) {
+    matrix->rows = rows, matrix->columns = columns, matrix->stride = padded(columns);
+    /* Three rows more than there are: rows are read four at a time. */
+    matrix->weight = reserve((rows + ROWS) * matrix->stride);
+    matrix->scale = reserve((rows + ROWS) * sizeof(float));
+    matrix->sum = reserve((rows + ROWS) * sizeof(int32_t));
+    if (!matrix->weight || !matrix->scale || !matrix->sum) return false;
+    for (int row = 0; row < rows; row++, from += columns) {
+        float largest = 0;
+        for (int i = 0; i < columns; i++) {
+            float magnitude = fabsf(from[i]);
+            largest = magnitude > largest ? magnitude : largest;
+        }
+        float inverse = largest > 0 ? 127.0f / largest : 0;
+        int8_t *to = matrix->weight + row * matrix->stride;
+        int32_t sum = 0;
+        for (int i = 0; i < columns; i++) {
+            float x = from[i] * inverse;
+            int rounded = (int)(x + (x < 0 ? -0.5f : 0.5f));
+            to[i] = (int8_t)rounded;
+            sum += rounded;
+        }
+        matrix->scale[row] = ldexpf(largest / 127.0f, -shift);
+        matrix->sum[row] = sum;
+    }
+    return true;
+}
+
+static void discard(Matrix *matrix) { release(matrix->weight), release(matrix->scale), release(matrix->sum); }
+
+/* ---------------------------------------------------------------- one call: T characters of B sequences */
+
+/* Hidden states as integers, in the form that the products want: see `pack`. */
+typedef struct {
+    int16_t *whole;
+    uint8_t *high, *low;
+} Packed;
+
+typedef struct {
+    const Model *model;
+    int T, B, threads;
+    bool wide;         /* whether products are of bytes (VNNI) rather than of 16-bit integers */
+    int64_t *ids;      /* (T, B): read, or drawn */
+    float *part[2];    /* state, (L, B, H) each, replaced */
+    float *logits;     /* (T, B, V) of a run; (B, V) of a draw, replaced */
+    /* Of a draw: */
+    bool draws;
+    const float *mask;        /* (places, V) */
+    const int64_t *following; /* (places, V) */
+    int num_places;
+    int64_t *places;          /* (B), replaced */
+    const double *points;     /* (T, B), 0 <= point < 1 */
+    float coldness;           /* 1 / temperature; 0: the likeliest */
+    double *nats;             /* (T, B) */
+    /* Scratch: */
+    Packed *packed; /* two per layer, (B, stride): of the step before, and of this one */
+    float *gates;   /* (threads, 2, G, H) */
+    float *mass;    /* (threads, V) */
+    size_t stride;
+#if THREADS
+    atomic_int arrived, round, begun;
+#endif
+} Call;
+
+#if THREADS
+/* Threads meet. Spinning is soonest where each has a core; where they do not, the other one is let in. */
+static void meet(Call *call) {
+    if (call->threads == 1) return;
+    int round = atomic_load_explicit(&call->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&call->arrived, 1, memory_order_acq_rel) == call->threads - 1) {
+        atomic_store_explicit(&call->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&call->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&call->round, memory_order_acquire) == round; spins++) {
+        if (spins > 100) sched_yield();
+#if X86
+        else _mm_pause();
+#endif
+    }
+}
+#else
+static void meet(Call *call) { (void)call; }
+#endif
+
+/* e^x to the last bit or two; vectorises. */
+INLINE float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    int32_t biased = (int32_t)(x * 1.44269504f + 127.5f); /* positive, so that this rounds */
+    float n = (float)(biased - 127);
+    float f = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two pieces (Cody & Waite 1980) */
+    float p = 1.0f / 5040;                                 /* Taylor: |f| <= ln(2) / 2 */
+    p = p * f + 1.0f / 720;
+    p = p * f + 1.0f / 120;
+    p = p * f + 1.0f / 24;
+    p = p * f + 1.0f / 6;
+    p = p * f + 0.5f;
+    p = p * f + 1.0f;
+    p = p * f + 1.0f;
+    union { int32_t bits; float value; } power = {biased << 23};
+    return p * power.value;
+}
+
+INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+INLINE float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
+
+/* Hidden states (count) between -1 and 1 as integers. */
+INLINE void pack(const Call *call, const float *h, Packed to, size_t at, int count) {
+    const int one = 1 << call->model->shift;
+    if (call->wide)
+        for (int i = 0; i < count; i++) { /* made positive, and split: bytes times signed bytes is one instruction */
+            int x = (int)(h[i] * one + (one + 0.5f));
+            to.high[at + i] = (uint8_t)(x >> 7);
+            to.low[at + i] = (uint8_t)(x & 127);
+        }
+    else
+        for (int i = 0; i < count; i++) to.whole[at + i] = (int16_t)((int)(h[i] * one + (one + 0.5f)) - one);
+}
+
+/* Four rows of a matrix times packed states. */
+INLINE void rows_of_words(const Call *call, const Matrix *m, int row, Packed x, size_t at, int32_t out[ROWS]) {
+    (void)call;
+    const int16_t *restrict states = x.whole + at;
+    for (int r = 0; r < ROWS; r++) {
+        const int8_t *restrict weights = m->weight + (row + r) * m->stride;
+        int32_t sum = 0;
+        for (int i = 0; i < m->columns; i++) sum += (int32_t)weights[i] * states[i];
+        out[r] = sum;
+    }
+}
+
+#if X86
+#define AVX2 "avx2"
+#define VNNI "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
+
+__attribute__((target(VNNI))) INLINE void rows_of_bytes(const Call *call, const Matrix *m, int row, Packed x,
+                                                        size_t at, int32_t out[ROWS]) {
+    const int8_t *w = m->weight + row * m->stride;
+    const size_t s = m->stride;
+    __m512i h0 = _mm512_setzero_si512(), h1 = h0, h2 = h0, h3 = h0, l0 = h0, l1 = h0, l2 = h0, l3 = h0;
+    for (int i = 0; i < m->columns; i += 64, w += 64) {
+        const __m512i high = _mm512_load_si512(x.high + at + i), low = _mm512_load_si512(x.low + at + i);
+        const __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + s);
+        const __m512i w2 = _mm512_load_si512(w + 2 * s), w3 = _mm512_load_si512(w + 3 * s);
+        h0 = _mm512_dpbusd_epi32(h0, high, w0), l0 = _mm512_dpbusd_epi32(l0, low, w0);
+        h1 = _mm512_dpbusd_epi32(h1, high, w1), l1 = _mm512_dpbusd_epi32(l1, low, w1);
+        h2 = _mm512_dpbusd_epi32(h2, high, w2), l2 = _mm512_dpbusd_epi32(l2, low, w2);
+        h3 = _mm512_dpbusd_epi32(h3, high, w3), l3 = _mm512_dpbusd_epi32(l3, low, w3);
+    }
+    /* high * 2^7 + low - 2^shift, and of each the sum of its 16 lanes: by halves, four rows at a time. */
+    __m512i t0 = _mm512_add_epi32(_mm512_slli_epi32(h0, 7), l0), t1 = _mm512_add_epi32(_mm512_slli_epi32(h1, 7), l1);
+    __m512i t2 = _mm512_add_epi32(_mm512_slli_epi32(h2, 7), l2), t3 = _mm512_add_epi32(_mm512_slli_epi32(h3, 7), l3);
+    __m512i t01 = _mm512_add_epi32(_mm512_unpacklo_epi32(t0, t1), _mm512_unpackhi_epi32(t0, t1));
+    __m512i t23 = _mm512_add_epi32(_mm512_unpacklo_epi32(t2, t3), _mm512_unpackhi_epi32(t2, t3));
+    __m512i t = _mm512_add_epi32(_mm512_unpacklo_epi64(t01, t23), _mm512_unpackhi_epi64(t01, t23));
+    __m256i u = _mm256_add_epi32(_mm512_castsi512_si256(t), _mm512_extracti64x4_epi64(t, 1));
+    __m128i v = _mm_add_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+    const __m128i offset = _mm_slli_epi32(_mm_loadu_si128((const __m128i *)(m->sum + row)), call->model->shift);
+    _mm_storeu_si128((__m128i *)out, _mm_sub_epi32(v, offset));
+}
+#endif
+
+typedef void Rows(const Call *, const Matrix *, int, Packed, size_t, int32_t[ROWS]);
+
+/* to[row - first] of each sequence = bias + scale * (weights x states), for rows first..last. */
+INLINE void product(const Call *call, Rows *rows_of, const Matrix *m, const float *bias, Packed x, int first, int last,
+                    float *to, size_t to_stride) {
+    for (int row = first; row < last; row += ROWS) {
+        const int count = last - row < ROWS ? last - row : ROWS;
+        for (int b = 0; b < call->B; b++) {
+            int32_t sums[ROWS];
+            rows_of(call, m, row, x, b * call->stride, sums);
+            for (int r = 0; r < count; r++)
+                to[b * to_stride + row - first + r] = (bias ? bias[row + r] : 0) + m->scale[row + r] * (float)sums[r];
+        }
+    }
+}
+
+/* New states of `count` units from what input and hidden state contribute to their gates, each (gates, width). */
+INLINE void cell_step(int cell, const float *restrict x, const float *restrict y, size_t x_width, size_t y_width,
+                      int count, float *restrict h, float *restrict c) {
+    if (cell == LSTM)
+        for (int u = 0; u < count; u++) {
+            const float i = sigmoid(x[u] + y[u]), f = sigmoid(x[x_width + u] + y[y_width + u]);
+            const float g = hyperbolic_tangent(x[2 * x_width + u] + y[2 * y_width + u]);
+            const float o = sigmoid(x[3 * x_width + u] + y[3 * y_width + u]);
+            c[u] = f * c[u] + i * g;
+            h[u] = o * hyperbolic_tangent(c[u]);
+        }
+    else if (cell == GRU)
+        for (int u = 0; u < count; u++) {
+            const float r = sigmoid(x[u] + y[u]), z = sigmoid(x[x_width + u] + y[y_width + u]);
+            const float n = hyperbolic_tangent(x[2 * x_width + u] + r * y[2 * y_width + u]);
+            h[u] = n + z * (h[u] - n);
+        }
+    else
+        for (int u = 0; u < count; u++) h[u] = hyperbolic_tangent(x[u] + y[u]);
+}
+
+/* Draw a character by inverting the cumulative distribution, as choosers.py does, and its cost under the model. */
+INLINE int64_t choose(const Call *call, const float *logits, int place, double point, float *mass, double *nats) {
+    const int V = call->model->V;
+    const float *mask = call->mask + (size_t)place * V;
+    float top = logits[0], best = -INFINITY;
+    int likeliest = 0;
+    for (int i = 0; i < V; i++) {
+        top = logits[i] > top ? logits[i] : top;
+        if (logits[i] + mask[i] > best) best = logits[i] + mask[i], likeliest = i;
+    }
+    double all = 0, total = 0;
+    for (int i = 0; i < V; i++) mass[i] = exponential(logits[i] - top);
+    for (int i = 0; i < V; i++) all += mass[i];
+    int chosen = likeliest;
+    if (call->coldness > 0) {
+        for (int i = 0; i < V; i++) {
+            const float x = (logits[i] - best) * call->coldness;
+            mass[i] = mask[i] == 0 && x > -80 ? exponential(x) : 0;
+        }
+        for (int i = 0; i < V; i++) total += mass[i];
+        double sum = 0;
+        for (int i = 0; i < V; i++) {
+            if (mass[i] == 0) continue;
+            chosen = i; /* where rounding leaves none over, the last one that has any */
+            sum += mass[i];
+            if (sum > point * total) break;
+        }
+    }
+    *nats = log(all) - ((double)logits[chosen] - top);
+    return chosen;
+}
+
+/* One thread's share of a call. */
+INLINE void work(Call *call, int thread, Rows *rows_of) {
+    const Model *model = call->model;
+    const int H = model->H, G = model->gates, V = model->V, B = call->B, L = model->num_layers;
+    /* Ranges in whole vectors of 16, so that no two threads write to one cache line. */
+    const int blocks = (H + 15) / 16, lines = (V + 15) / 16;
+    const int first = blocks * thread / call->threads * 16, end = blocks * (thread + 1) / call->threads * 16;
+    const int last = end < H ? end : H, count = last > first ? last - first : 0;
+    const int first_logit = lines * thread / call->threads * 16, end_logit = lines * (thread + 1) / call->threads * 16;
+    const int last_logit = end_logit < V ? end_logit : V;
+    const size_t gates = (size_t)B * G * H;
+    float *from_input = call->gates + thread * 2 * gates, *from_hidden = from_input + gates;
+    for (int k = 0; k < L; k++)
+        for (int b = 0; b < B; b++)
+            pack(call, call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k], b * call->stride + first, count);
+    meet(call);
+    for (int t = 0; t < call->T; t++) {
+        int64_t *ids = call->ids + (size_t)t * B;
+        if (call->draws) {
+            for (int b = thread; b < B; b += call->threads) {
+                const int64_t place = call->places[b];
+                ids[b] = choose(call, call->logits + (size_t)b * V, (int)place, call->points[(size_t)t * B + b],
+                                call->mass + (size_t)thread * padded(V), call->nats + (size_t)t * B + b);
+                const int64_t next = call->following[place * V + ids[b]];
+                call->places[b] = next < 0 || next >= call->num_places ? 0 : next;
+            }
+            meet(call);
+        }
+        for (int k = 0; k < L; k++) {
+            const Layer *layer = &model->layer[k];
+            const Packed before = call->packed[2 * k + (t & 1)], after = call->packed[2 * k + (~t & 1)];
+            for (int g = 0; g < G && count > 0; g++) {
+                product(call, rows_of, &layer->hidden, layer->hidden_bias, before, g * H + first, g * H + last,
+                        from_hidden + g * count, (size_t)G * count);
+                if (k > 0)
+                    product(call, rows_of, &layer->input, layer->input_bias, call->packed[2 * (k - 1) + (~t & 1)],
+                            g * H + first, g * H + last, from_input + g * count, (size_t)G * count);
+            }
+            for (int b = 0; b < B && count > 0; b++) {
+                const size_t at = ((size_t)k * B + b) * H + first;
+                const float *x = k > 0 ? from_input + (size_t)b * G * count : model->table + ids[b] * G * H + first;
+                cell_step(model->cell, x, from_hidden + (size_t)b * G * count, k > 0 ? count : H, count, count,
+                          call->part[0] + at, model->parts > 1 ? call->part[1] + at : NULL);
+                pack(call, call->part[0] + at, after, b * call->stride + first, count);
+            }
+            meet(call);
+        }
+        float *logits = call->logits + (call->draws ? 0 : (size_t)t * B * V);
+        product(call, rows_of, &model->head, model->head_bias, call->packed[2 * (L - 1) + (~t & 1)], first_logit,
+                last_logit, logits + first_logit, V);
+        meet(call);
+    }
+}
+
+static void work_anywhere(Call *call, int thread) { work(call, thread, rows_of_words); }
+#if X86
+__attribute__((target(AVX2))) static void work_avx2(Call *call, int thread) { work(call, thread, rows_of_words); }
+__attribute__((target(VNNI))) static void work_vnni(Call *call, int thread) { work(call, thread, rows_of_bytes); }
+#endif
+
+static int level(void) {
+#if X86
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return 2;
+    if (__builtin_cpu_supports("avx2")) return 1;
+#endif
+    return 0;
+}
+
+typedef struct {
+    Call *call;
+    int thread, level;
+} Share;
+
+static void do_share(const Share *share) {
+#if X86
+    if (share->level == 2) {
+        work_vnni(share->call, share->thread);
+        return;
+    }
+    if (share->level == 1) {
+        work_avx2(share->call, share->thread);
+        return;
+    }
+#endif
+    work_anywhere(share->call, share->thread);
+}
+
+#if THREADS
+static void *helper(void *argument) {
+    const Share *share = argument;
+    while (!atomic_load_explicit(&share->call->begun, memory_order_acquire)) sched_yield();
+    do_share(share);
+    return NULL;
+}
+#endif
+
+/* Run a call, whose scratch is made here, with as many of its threads as can be had; false if memory is short. */
+static bool perform(Call *call, int highest_level) {
+    const Model *model = call->model;
+    const int L = model->num_layers, B = call->B, own = level(), at = highest_level < own ? highest_level : own;
+    const size_t stride = padded(model->H), one = B * stride;
+    int16_t *states = reserve(2 * L * one * sizeof(int16_t));
+    call->gates = reserve((size_t)call->threads * 2 * B * model->gates * model->H * sizeof(float));
+    call->mass = reserve(call->threads * padded(model->V) * sizeof(float));
+    const bool enough = states && call->gates && call->mass;
+    if (enough) {
+        Packed packed[2 * MAX_LAYERS];
+        for (int k = 0; k < 2 * L; k++) {
+            packed[k].whole = states + k * one;
+            packed[k].high = (uint8_t *)packed[k].whole, packed[k].low = packed[k].high + one;
+        }
+        call->packed = packed, call->stride = stride, call->wide = at == 2;
+        Share share[MAX_THREADS] = {{call, 0, at}};
+        int started = 1;
+#if THREADS
+        pthread_t thread[MAX_THREADS];
+        atomic_init(&call->arrived, 0), atomic_init(&call->round, 0), atomic_init(&call->begun, 0);
+        for (; started < call->threads; started++) {
+            share[started] = (Share){call, started, at};
+            if (pthread_create(&thread[started], NULL, helper, &share[started])) break;
+        }
+        call->threads = started; /* what the system does not give is done without */
+        atomic_store_explicit(&call->begun, 1, memory_order_release);
+#endif
+        call->threads = started;
+        do_share(&share[0]);
+#if THREADS
+        for (int k = 1; k < started; k++) pthread_join(thread[k], NULL);
+#endif
+    }
+    release(states), release(call->gates), release(call->mass);
+    return enough;
+}
+
+/* ---------------------------------------------------------------- Python */
+
+static const char NAME[] = "charrnn model";
+
+static void forget(Model *model) {
+    for (int k = 0; k < model->num_layers; k++) discard(&model->layer[k].input), discard(&model->layer[k].hidden);
+    discard(&model->head);
+    release(model->floats);
+    release(model);
+}
+
+static void on_release(PyObject *capsule) { forget(PyCapsule_GetPointer(capsule, NAME)); }
+
+/* The next of a sequence of C-contiguous buffers; it has to have just so many bytes. */
+static void *buffer(PyObject *sequence, Py_ssize_t *index, size_t bytes, bool writable, Py_buffer *view) {
+    PyObject *item = PySequence_GetItem(sequence, (*index)++);
+    if (!item) return NULL;
+    const int failed = PyObject_GetBuffer(item, view, writable ? PyBUF_WRITABLE : PyBUF_SIMPLE);
+    Py_DECREF(item);
+    if (failed) return NULL;
+    if ((size_t)view->len == bytes) return view->buf;
+    PyErr_Format(PyExc_ValueError, "array %zd: expected %zu bytes, got %zd", *index - 1, bytes, view->len);
+    PyBuffer_Release(view);
+    return NULL;
+}
+
+/* Copy `count` floats of the next array to the model's own memory. */
+static const float *copied(Model *model, size_t *used, PyObject *arrays, Py_ssize_t *index, size_t count) {
+    Py_buffer view;
+    const void *from = buffer(arrays, index, count * sizeof(float), false, &view);
+    if (!from) return NULL;
+    float *to = model->floats + *used;
+    memcpy(to, from, count * sizeof(float));
+    *used += padded(count);
+    PyBuffer_Release(&view);
+    return to;
+}
+
+static bool rounded(Matrix *matrix, PyObject *arrays, Py_ssize_t *index, int rows, int columns, int shift) {
+    Py_buffer view;
+    const float *from = buffer(arrays, index, (size_t)rows * columns * sizeof(float), false, &view);
+    if (!from) return false;
+    const bool enough = quantise(matrix, from, rows, columns, shift);
+    PyBuffer_Release(&view);
+    if (!enough) PyErr_NoMemory();
+    return enough;
+}
+
+static bool fill(Model *model, PyObject *arrays) {
+    const int rows = model->gates * model->H, H = model->H, V = model->V;
+    Py_ssize_t index = 0;
+    size_t used = 0;
+    if (!(model->table = copied(model, &used, arrays, &index, (size_t)V * rows))) return false;
+    for (int k = 0; k < model->num_layers; k++) {
+        Layer *layer = &model->layer[k];
+        if (k > 0) {
+            if (!rounded(&layer->input, arrays, &index, rows, H, model->shift)) return false;
+            if (!(layer->input_bias = copied(model, &used, arrays, &index, rows))) return false;
+        }
+        if (!rounded(&layer->hidden, arrays, &index, rows, H, model->shift)) return false;
+        if (!(layer->hidden_bias = copied(model, &used, arrays, &index, rows))) return false;
+    }
+    return rounded(&model->head, arrays, &index, V, H, model->shift) &&
+           (model->head_bias = copied(model, &used, arrays, &index, V));
+}
+
+PyDoc_STRVAR(model_doc,
+             "model(cell, gates, parts, num_layers, H, V, arrays) -> model\n\n"
+             "Float32 arrays, in order: table (V, G*H); for each layer, the first without the first two, W_ih (G*H, H),\n"
+             "b_ih, W_hh (G*H, H), b_hh (G*H); W (V, H) and b (V) of the output. All is copied.");
+
+static PyObject *make_model(PyObject *module, PyObject *arguments) {
+    (void)module;
+    int cell, gates, parts, num_layers, H, V;
+    PyObject *arrays;
+    if (!PyArg_ParseTuple(arguments, "iiiiiiO", &cell, &gates, &parts, &num_layers, &H, &V, &arrays)) return NULL;
+    if (num_layers < 1 || num_layers > MAX_LAYERS || H < 1 || H > 1 << 14 || V < 1 || V > 1 << 21)
+        return PyErr_Format(PyExc_ValueError, "a model of %d layers, %d units, %d symbols", num_layers, H, V);
+    Model *model = reserve(sizeof *model);
+    if (!model) return PyErr_NoMemory();
+    model->cell = cell, model->gates = gates, model->parts = parts, model->num_layers = num_layers;
+    model->H = H, model->V = V;
+    /* Sums of H products of 7 bits and `shift` bits have to fit in 31. */
+    for (model->shift = 13; ((int64_t)127 * H) << model->shift >= INT64_C(1) << 31;) model->shift--;
+    const size_t floats = (size_t)V * gates * H + 2 * num_layers * padded(gates * H) + padded(V) + 2 * ALIGNMENT;
+    model->floats = reserve(floats * sizeof(float));
+    if (!model->floats) PyErr_NoMemory();
+    PyObject *capsule = model->floats && fill(model, arrays) ? PyCapsule_New(model, NAME, on_release) : NULL;
+    if (!capsule) forget(model);
+    return capsule;
+}
+
+/* Fill in a call's arrays, run it without the interpreter's lock, and give the arrays back. */
+static PyObject *call_with(Call *call, PyObject *arrays, int highest_level) {
+    const Model *model = call->model;
+    const size_t steps = (size_t)call->T * call->B, state = (size_t)model->num_layers * call->B * model->H;
+    const size_t rows = call->draws ? (size_t)call->B : steps;
+    Py_buffer view[9];
+    int held = 0;
+    Py_ssize_t index = 0;
+    bool good = true;
+    if (call->B < 1 || call->T < 0 || call->num_places < 0) return PyErr_Format(PyExc_ValueError, "%d steps of %d", call->T, call->B);
+#define TAKE(field, count, writable)                                                                             \
+    do {                                                                                                         \
+        if (good) {                                                                                              \
+            call->field = buffer(arrays, &index, (count) * sizeof *call->field, writable, &view[held]);          \
+            good = call->field != NULL;                                                                          \
+            held += good;                                                                                        \
+        }                                                                                                        \
+    } while (0)
+    TAKE(ids, steps, call->draws);
+    TAKE(logits, rows * model->V, true);
+    for (int part = 0; part < model->parts; part++) TAKE(part[part], state, true);
+    if (call->draws) {
+        TAKE(places, (size_t)call->B, true);
+        TAKE(mask, (size_t)call->num_places * model->V, false);
+        TAKE(following, (size_t)call->num_places * model->V, false);
+        TAKE(points, steps, false);
+        TAKE(nats, steps, true);
+    }
+#undef TAKE
+    const int64_t *indices = call->draws ? call->places : call->ids;
+    for (size_t k = 0, bound = call->draws ? call->num_places : model->V; good && k < (call->draws ? rows : steps); k++)
+        if (indices[k] < 0 || (size_t)indices[k] >= bound) {
+            PyErr_Format(PyExc_IndexError, "index %lld of %zu", (long long)indices[k], bound);
+            good = false;
+        }
+    bool enough = true;
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS
+        enough = perform(call, highest_level);
+        Py_END_ALLOW_THREADS
+    }
+    while (held) PyBuffer_Release(&view[--held]);
+    if (!enough) return PyErr_NoMemory();
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
+static Call *prepared(Call *call, PyObject *capsule, int threads) {
+    call->model = PyCapsule_GetPointer(capsule, NAME);
+    call->threads = threads < 1 ? 1 : threads > MAX_THREADS ? MAX_THREADS : threads;
+    return call->model ? call : NULL;
+}
+
+PyDoc_STRVAR(run_doc, "run(model, threads, level, T, B, arrays)\n\n"
+                      "Arrays: ids (T, B) int64; to be replaced: logits (T, B, V), and each part of the state (L, B, H).");
+
+static PyObject *run(PyObject *module, PyObject *arguments) {
+    (void)module;
+    Call call = {0};
+    PyObject *capsule, *arrays;
+    int threads, highest_level;
+    if (!PyArg_ParseTuple(arguments, "OiiiiO", &capsule, &threads, &highest_level, &call.T, &call.B, &arrays))
+        return NULL;
+    return prepared(&call, capsule, threads) ? call_with(&call, arrays, highest_level) : NULL;
+}
+
+PyDoc_STRVAR(draw_doc,
+             "draw(model, threads, level, T, B, coldness, places, arrays)\n\n"
+             "Arrays: ids (T, B) int64, to be filled; to be replaced: logits (B, V), each part of the state (L, B, H),\n"
+             "places (B) int64; mask (places, V), following (places, V) int64, points (T, B) float64; nats (T, B) float64,\n"
+             "to be filled. Coldness is 1 / temperature, 0 for the likeliest character.");
+
+static PyObject *draw(PyObject *module, PyObject *arguments) {
+    (void)module;
+    Call call = {.draws = true};
+    PyObject *capsule, *arrays;
+    int threads, highest_level;
+    if (!PyArg_ParseTuple(arguments, "OiiiifiO", &capsule, &threads, &highest_level, &call.T, &call.B, &call.coldness,
+                          &call.num_places, &arrays))
+        return NULL;
+    return prepared(&call, capsule, threads) ? call_with(&call, arrays, highest_level) : NULL;
+}
+
+static PyMethodDef methods[] = {
+    {"model", make_model, METH_VARARGS, model_doc},
+    {"run", run, METH_VARARGS, run_doc},
+    {"draw", draw, METH_VARARGS, draw_doc},
+    {0},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "charrnn.decoding._native", .m_size = 0, .m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }

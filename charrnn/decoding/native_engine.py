@@ -1,0 +1,157 @@
+"""The model on a CPU at the speed of its caches: the engine that ``sample`` uses, in C.
+
+Weights are rounded to 8 bits, a scale for each row, and hidden states to 14; sums and all else are exact integers or
+float32. A 2 x 256 LSTM on tiny Shakespeare loses 0.0002 bits per character by it (``benchmarks/sampling.py`` measures
+it); figures are never computed with it. Since integers add up to the same in any order, a seed gives the same text on
+every processor and with any number of threads. The kernel is ``_native.c``; where it could not be compiled,
+:class:`~charrnn.decoding.numpy_engine.NumpyEngine` does the same, slower.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from charrnn.cells import CELLS
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import ModelConfig
+from charrnn.decoding.alphabet import Alphabet
+from charrnn.decoding.engine import Frontier
+
+try:
+    from charrnn.decoding import _native  # type: ignore[attr-defined]
+except ImportError:
+    _native = None
+
+Floats = NDArray[np.float32]
+State = tuple[Floats, ...]
+
+_CELLS = {"rnn": 0, "lstm": 1, "gru": 2}  # as the kernel numbers them
+#: Weights that one thread reads sooner than two have met, at the end of each layer; about half of a core's own cache.
+_PER_THREAD = 1_000_000
+#: Products of a call that take longer than to start a thread.
+_WORTH_STARTING = 10_000_000
+
+
+def runs(config: ModelConfig) -> bool:
+    """Whether the kernel is there, and is made for this architecture: a plain stack, whose states stay within ±1."""
+    return (
+        _native is not None
+        and config.cell in _CELLS
+        and config.connections == "plain"
+        and not config.layer_norm
+        and (not config.tie_weights or config.embedding_size == config.hidden_size)
+    )
+
+
+class NativeEngine:
+    """An :class:`~charrnn.decoding.engine.Engine` that also draws by itself; see :func:`runs` for what it takes.
+
+    Args:
+        config: the architecture, settled.
+        symbols: V, with ``unknown``.
+        weights: arrays under the names of a checkpoint.
+        level: highest instruction set: 0 any, 1 AVX2, 2 AVX-512 VNNI; all give the same numbers.
+    """
+
+    def __init__(
+        self, config: ModelConfig, symbols: int, weights: Mapping[str, NDArray[Any]], *, level: int = 2
+    ) -> None:
+        self.config = config
+        self.symbols = symbols
+        self.level = level
+        self._cell = CELLS[config.cell]
+        self._calls, self._seconds = 0, dict[int, float]()  # per character, by number of threads
+        arrays = []
+        for k in range(config.num_layers):
+            names = [f"layers.{k}.{name}_l0" for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
+            of_input, bias, *of_hidden = (_contiguous(weights[name]) for name in names)
+            # Whatever the character, embedding and input product give one of V rows.
+            arrays += [_contiguous(weights["embedding.weight"] @ of_input.T + bias)] if k == 0 else [of_input, bias]
+            arrays += of_hidden
+        head = weights["embedding.weight" if config.tie_weights else "head.weight"]
+        arrays += [_contiguous(head), _contiguous(weights["head.bias"])]
+        self._products = sum(array.size for array in arrays[1:])
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
+        sizes = (self._cell.num_gates, len(self._cell.state), config.num_layers, config.hidden_size, symbols)
+        self._model = _native.model(_CELLS[config.cell], *sizes, arrays)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
+        """The engine of a loaded checkpoint."""
+        return cls(checkpoint.config.model, len(checkpoint.vocabulary), checkpoint.weights)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The empty state: zeros, one (L, B, H) per part."""
+        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
+        return tuple(np.zeros(shape, np.float32) for _ in self._cell.state)
+
+    def select(self, state: State, rows: NDArray[np.integer[Any]]) -> State:
+        """The state whose sequence b is sequence ``rows[b]`` of ``state``."""
+        return tuple(part[:, rows] for part in state)
+
+    def step(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
+        """ids (B,), state of (L, B, H) → logits (B, V), new state; ``state`` itself is left as it was."""
+        logits, after = self.run(ids[None], state)
+        return logits[0], after
+
+    def run(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
+        """ids (T, B), state of (L, B, H) → logits (T, B, V), new state; equal to T steps."""
+        T, B = ids.shape
+        logits = np.empty((T, B, self.symbols), np.float32)
+        after = tuple(part.copy() for part in state)
+        self._timed(_native.run, T * B, T, B, (_whole(ids), logits, *after))
+        return logits, after
+
+    def block(self, batch_size: int) -> int:
+        """See :class:`~charrnn.decoding.engine.Drawing`: some milliseconds' worth, so that text flows."""
+        return max(8, 64 // batch_size)
+
+    def draw(
+        self,
+        count: int,
+        frontier: Frontier,
+        generators: Sequence[Generator],
+        alphabet: Alphabet,
+        temperature: float,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], Frontier]:
+        """See :class:`~charrnn.decoding.engine.Drawing`; draws as :func:`charrnn.decoding.choosers.sample` does."""
+        T, B = count, len(generators)
+        points = np.stack([generator.random(T) for generator in generators], 1)  # (T, B)
+        ids, nats = np.empty((T, B), np.int64), np.empty((T, B))
+        logits, places = frontier.logits.copy(), frontier.places.copy()
+        state = tuple(part.copy() for part in frontier.state)
+        arrays = (ids, logits, *state, places, alphabet.mask, alphabet.following, points, nats)
+        coldness = min(1 / temperature, 1e30) if temperature else 0  # so that however cold, the best stays finite
+        self._timed(_native.draw, T * B, T, B, coldness, len(alphabet.mask), arrays)
+        return ids, nats, Frontier(logits, state, places)
+
+    def _timed(self, function: Callable[..., None], characters: int, *arguments: Any) -> None:
+        """Call the kernel with as many threads as are fastest at present; what it computes does not depend on it.
+
+        On a busy machine threads wait for each other, and one is faster: so both are timed, and the slower one is tried
+        again now and then.
+        """
+        choices = self._choices if characters * self._products > _WORTH_STARTING else self._choices[:1]
+        self._calls += 1
+        threads = min(choices, key=lambda count: self._seconds.get(count, 0.0))
+        if self._calls % 16 == 0:
+            threads = choices[self._calls // 16 % len(choices)]
+        began = time.perf_counter()
+        function(self._model, threads, self.level, *arguments)
+        self._seconds[threads] = (time.perf_counter() - began) / characters
+
+
+def _contiguous(array: NDArray[Any]) -> Floats:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _whole(ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    return np.ascontiguousarray(ids, np.int64)

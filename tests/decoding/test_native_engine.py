@@ -1,0 +1,228 @@
+"""The compiled engine against the numpy engine on the same rounded weights, and against itself in every other way."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from charrnn.cells import CELLS
+from charrnn.checkpoint import Checkpoint
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding import native_engine
+from charrnn.decoding.alphabet import Alphabet
+from charrnn.decoding.beam import BeamSearch, beam_search
+from charrnn.decoding.engine import Drawing, Frontier, engine_for
+from charrnn.decoding.filters import log_softmax
+from charrnn.decoding.generator import Sampling, generate
+from charrnn.decoding.native_engine import NativeEngine, runs
+from charrnn.decoding.numpy_engine import NumpyEngine
+
+Make = Callable[..., Checkpoint]
+
+pytestmark = pytest.mark.skipif(native_engine._native is None, reason="the kernel is not compiled here")
+
+
+def rounded(weight: NDArray[Any]) -> NDArray[np.float32]:
+    """Eight bits, with the largest magnitude of each row as 127."""
+    scale = np.abs(weight).max(1, keepdims=True).astype(np.float64) / 127
+    scale[scale == 0] = 1
+    return (np.round(weight / scale) * scale).astype(np.float32)
+
+
+def with_rounded_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """What the kernel is to compute with: every matrix of recurrent layers and output but layer 0's of the input."""
+    weights = {
+        name: rounded(array) if array.ndim == 2 and name not in ("embedding.weight", "layers.0.weight_ih_l0") else array
+        for name, array in checkpoint.weights.items()
+    }
+    return dataclasses.replace(checkpoint, weights=weights)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("hidden_size", [1, 12, 67, 130])
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_is_the_network_with_rounded_weights(
+    tiny_checkpoint: Make, cell: str, num_layers: int, hidden_size: int, batch_size: int
+) -> None:
+    checkpoint = tiny_checkpoint(cell=cell, num_layers=num_layers, hidden_size=hidden_size)
+    # As large as trained weights are; the fixture's are such that a wide network is chaotic.
+    smaller = {name: array / hidden_size**0.5 for name, array in checkpoint.weights.items()}
+    checkpoint = dataclasses.replace(checkpoint, weights=smaller)
+    ours = NativeEngine.from_checkpoint(checkpoint)
+    reference = NumpyEngine.from_checkpoint(with_rounded_weights(checkpoint))
+    ids = np.random.default_rng(0).integers(0, ours.symbols, (40, batch_size))
+    expected, expected_state = reference.run(ids, reference.initial_state(batch_size))
+    found, state = ours.run(ids, ours.initial_state(batch_size))
+    np.testing.assert_allclose(log_softmax(found), log_softmax(expected), atol=3e-3)
+    for ours_part, reference_part in zip(state, expected_state, strict=True):
+        np.testing.assert_allclose(ours_part, reference_part, atol=3e-3)
+    state = ours.initial_state(batch_size)
+    for t in range(len(ids)):
+        logits, state = ours.step(ids[t], state)
+        np.testing.assert_array_equal(logits, found[t])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("unit", ["char", "byte"])
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.6}, {"temperature": 2.5}, {"greedy": True}])
+def test_draws_what_choosing_from_its_own_logits_draws(
+    tiny_checkpoint: Make, cell: str, unit: str, how: dict[str, Any]
+) -> None:
+    vocabulary = Vocabulary.of("\n abé你🎉xyz", unit)  # type: ignore[arg-type]
+    engine = NativeEngine.from_checkpoint(tiny_checkpoint(vocabulary, cell=cell))
+    settings = Sampling(length=150, seed=5, samples=3, **how) if "greedy" not in how else Sampling(length=150, **how)
+
+    class Steps:
+        """The same engine without its own drawing, so that Python chooses."""
+
+        symbols, step, run = engine.symbols, engine.step, engine.run
+        initial_state, select = engine.initial_state, engine.select
+
+    assert not isinstance(Steps(), Drawing)
+    ours = generate(engine, vocabulary, "ab", settings)
+    theirs = generate(Steps(), vocabulary, "ab", settings)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.data == other.data
+        assert one.nats == pytest.approx(other.nats, abs=1e-4)
+
+
+def test_every_processor_and_any_number_of_threads_give_the_same_numbers(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(hidden_size=150, num_layers=3)
+    vocabulary, alphabet = checkpoint.vocabulary, Alphabet(checkpoint.vocabulary)
+    found = []
+    for level in (0, 1, 2):
+        for threads in (1, 2, 3, 16):
+            engine = NativeEngine(checkpoint.config.model, len(vocabulary), checkpoint.weights, level=level)
+            engine._choices = (threads,)
+            logits, state = engine.run(np.array([[1, 2], [3, 4]]), engine.initial_state(2))
+            generators = [np.random.default_rng(seed) for seed in (1, 2)]
+            frontier = Frontier(logits[-1], state, alphabet.start(2))
+            ids, nats, frontier = engine.draw(60, frontier, generators, alphabet, 1.0)
+            found.append((ids, nats, frontier.logits, *frontier.state))
+    for other in found[1:]:
+        for one, array in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, array)
+
+
+def test_the_last_character_with_any_probability_is_drawn_at_the_edge_and_masked_ones_never(
+    tiny_checkpoint: Make,
+) -> None:
+    checkpoint = tiny_checkpoint()
+    engine, alphabet = NativeEngine.from_checkpoint(checkpoint), Alphabet(checkpoint.vocabulary)
+    V = engine.symbols
+
+    class Edge:
+        def __init__(self, value: float) -> None:
+            self.value = value
+
+        def random(self, count: int) -> NDArray[np.float64]:
+            return np.full(count, self.value)
+
+    for seed in range(50):
+        logits = np.random.default_rng(seed).normal(0, 20, (1, V)).astype(np.float32)
+        logits[0, -1] = 90  # unknown, by far the likeliest, is masked
+        frontier = Frontier(logits, engine.initial_state(1), alphabet.start(1))
+        for value in (0.0, 0.5, 1 - 2**-53):
+            for temperature in (0.0, 1e-310, 0.5, 1.0, 1e300):
+                ids, nats, _ = engine.draw(1, frontier, [Edge(value)], alphabet, temperature)  # type: ignore[list-item]
+                assert 0 <= ids[0, 0] < V - 1
+                assert nats[0, 0] == pytest.approx(-log_softmax(logits)[0, ids[0, 0]], abs=1e-4)
+                if temperature < 1e-300:
+                    assert ids[0, 0] == logits[0, :-1].argmax()
+
+
+def test_state_is_a_value(tiny_checkpoint: Make) -> None:
+    engine = NativeEngine.from_checkpoint(tiny_checkpoint())
+    alphabet = Alphabet(tiny_checkpoint().vocabulary)
+    logits, state = engine.step(np.array([1, 2, 3]), engine.initial_state(3))
+    kept = [logits.copy(), *(part.copy() for part in state)]
+    first, _ = engine.step(np.array([4, 4, 4]), state)
+    again, _ = engine.step(np.array([4, 4, 4]), state)
+    np.testing.assert_array_equal(first, again)
+    frontier = Frontier(logits, state, alphabet.start(3))
+    engine.draw(5, frontier, [np.random.default_rng(0)] * 3, alphabet, 1.0)
+    for before, after in zip(kept, [logits, *state], strict=True):
+        np.testing.assert_array_equal(before, after)
+    chosen = engine.select(state, np.array([2, 0, 0]))
+    np.testing.assert_array_equal(chosen[0][:, 1], state[0][:, 0])
+
+
+def test_a_row_of_zeros_and_a_large_vocabulary(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary.of("".join(map(chr, range(0x4E00, 0x4E00 + 3000))) + "\n")
+    checkpoint = tiny_checkpoint(vocabulary)
+    checkpoint.weights["head.weight"][5] = 0
+    checkpoint.weights["layers.1.weight_hh_l0"][:] = 0
+    ours = NativeEngine.from_checkpoint(checkpoint)
+    reference = NumpyEngine.from_checkpoint(with_rounded_weights(checkpoint))
+    ids = np.random.default_rng(0).integers(0, ours.symbols, (20, 1))
+    found, _ = ours.run(ids, ours.initial_state(1))
+    expected, _ = reference.run(ids, reference.initial_state(1))
+    np.testing.assert_allclose(log_softmax(found), log_softmax(expected), atol=1e-2)
+    (sample,) = generate(ours, vocabulary, "", Sampling(length=50, seed=1))
+    assert len(sample.text) == 50
+
+
+def test_what_it_cannot_run_goes_to_numpy(tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(engine_for(tiny_checkpoint(), "auto"), NativeEngine)
+    assert isinstance(engine_for(tiny_checkpoint(tie_weights=True, embedding_size=12), "cpu", 100), NativeEngine)
+    for other in ({"connections": "dense"}, {"connections": "residual"}, {"layer_norm": True}, {"tie_weights": True}):
+        checkpoint = tiny_checkpoint(**other)
+        assert not runs(checkpoint.config.model)
+        assert isinstance(engine_for(checkpoint, "auto"), NumpyEngine)
+    monkeypatch.setattr(native_engine, "_native", None)  # no compiler when it was installed
+    assert isinstance(engine_for(tiny_checkpoint(), "auto"), NumpyEngine)
+
+
+def test_beam_search_finds_what_it_finds_by_numpy_on_the_rounded_weights(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint()
+    ours, reference = engine_for(checkpoint), NumpyEngine.from_checkpoint(with_rounded_weights(checkpoint))
+    found, expected = (
+        beam_search(engine, checkpoint.vocabulary, "a", BeamSearch(4, 12))[0] for engine in (ours, reference)
+    )
+    assert found.text == expected.text
+    assert found.nats == pytest.approx(expected.nats, abs=2e-2)
+
+
+def test_wrong_arrays_are_errors_and_not_crashes(tiny_checkpoint: Make) -> None:
+    engine = NativeEngine.from_checkpoint(tiny_checkpoint())
+    state = engine.initial_state(2)
+    with pytest.raises(IndexError, match="index 99 of"):
+        engine.run(np.array([[1, 99]]), state)
+    with pytest.raises(IndexError, match="index -1 of"):
+        engine.run(np.array([[-1, 0]]), state)
+    with pytest.raises(ValueError, match="array 2: expected 288 bytes, got 192"):
+        engine.run(np.array([[1, 2, 3]]), state)
+    logits = np.zeros((1, 2, engine.symbols), np.float32)
+    logits.flags.writeable = False
+    ids = np.zeros((1, 2), np.int64)
+    with pytest.raises((BufferError, ValueError)):
+        native_engine._native.run(engine._model, 1, 2, 1, 2, (ids, logits, *state))
+    with pytest.raises(ValueError, match="-1"):
+        native_engine._native.run(engine._model, 1, 2, -1, 2, (ids, logits, *state))
+    with pytest.raises(ValueError, match="layers"):
+        native_engine._native.model(1, 4, 2, 1000, 12, 9, ())
+    with pytest.raises(IndexError):
+        native_engine._native.model(1, 4, 2, 2, 12, 9, ())
+    with pytest.raises(ValueError, match=r"name|valid"):
+        native_engine._native.run(object(), 1, 2, 1, 2, (ids, logits, *state))
+
+
+def test_a_model_is_freed(tiny_checkpoint: Make) -> None:
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    checkpoint = tiny_checkpoint(hidden_size=256)
+    for turn in range(60):
+        NativeEngine.from_checkpoint(checkpoint)
+        gc.collect()
+        if turn == 10:
+            before = resident()
+    assert resident() - before < 20e6  # each is more than a megabyte
