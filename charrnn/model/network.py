@@ -114,11 +114,14 @@ class CharRNN(nn.Module):
         """One fused layer; with DropConnect (Merity et al. 2018) one mask of W_hh holds for the whole window."""
         packed = state if len(state) > 1 else state[0]
         if self.training and self.config.weight_dropout > 0:
-            weight = layer.get_parameter("weight_hh_l0")
-            keep = _mask(weight, weight.shape, self.config.weight_dropout, generator)
-            y, after = torch.func.functional_call(layer, {"weight_hh_l0": weight * keep}, (x, packed))
-        else:
-            y, after = layer(x, packed)
+            weight_ih, weight_hh, *biases = layer.parameters()
+            keep = _mask(weight_hh, weight_hh.shape, self.config.weight_dropout, generator)
+            # What the layer itself calls. Given other weights, the layer would on CUDA first move them all to new
+            # places in memory; a captured step would go on with the old ones.
+            fused = getattr(torch, str(layer.mode).lower())  # lstm, gru, rnn_tanh
+            y, *parts = fused(x, packed, [weight_ih, weight_hh * keep, *biases], True, 1, 0.0, True, False, False)
+            return y, tuple(parts)
+        y, after = layer(x, packed)
         return y, after if isinstance(after, tuple) else (after,)
 
     def _drop(self, x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:

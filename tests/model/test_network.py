@@ -139,6 +139,21 @@ def test_dropconnect_passes_gradients_only_through_the_kept_weights():
     assert 0.3 < share < 0.7
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_dropconnect_is_the_plain_layer_with_fewer_weights_and_leaves_its_own_in_place(cell, monkeypatch):
+    dropping, plain = (network(cell=cell, num_layers=1, weight_dropout=rate).train() for rate in (0.5, 0.0))
+    plain.load_state_dict(dropping.state_dict())
+    weight = plain.layers[0].weight_hh_l0
+    weight.data *= torch.empty_like(weight).bernoulli_(0.5, generator=torch.Generator().manual_seed(1)).div_(0.5)
+    # On CUDA this would move the weights, behind the back of a captured step.
+    monkeypatch.setattr(torch.nn.RNNBase, "flatten_parameters", lambda layer: pytest.fail("moved"))
+    ids = torch.randint(0, V, (6, 2))
+    logits, state = dropping(ids, dropping.initial_state(2), torch.Generator().manual_seed(1))
+    expected, expected_state = plain(ids, plain.initial_state(2))
+    assert torch.equal(logits, expected)
+    assert all(torch.equal(a, b) for a, b in zip(state, expected_state, strict=True))
+
+
 def test_forget_gate_starts_open_and_recurrent_weights_orthogonal():
     model = CharRNN(config(forget_bias=1.5), V)
     H = 6
