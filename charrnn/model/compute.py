@@ -31,6 +31,11 @@ class Compute:
         """Whether gradients could underflow, so that the loss has to be scaled (Micikevicius et al. 2018)."""
         return self.precision == "fp16"
 
+    @property
+    def has_graphs(self) -> bool:
+        """Whether a whole training step can be captured on the device and replayed, without the host in between."""
+        return self.device.type == "cuda"
+
     def __str__(self) -> str:
         name = self.device.type
         if self.device.type == "cuda":

@@ -78,7 +78,7 @@ def begin(
     for reason in choice.reasons:
         notify(reason)
     # First what can fail, then the folder: a run that cannot start must not take the place of another.
-    trainer = Trainer(choice.config, corpus, compute, start=start, origin=origin)
+    trainer = Trainer(choice.config, corpus, compute, start=start, origin=origin, notify=notify)
     run = Run.create(root, name, corpus.name, choice.config, command, force=force)
     return Session(run, trainer, corpus)
 
@@ -145,7 +145,7 @@ def resume(
         raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")
     compute = choose_compute(config.training.device, config.training.precision)
     _say_differences(last, compute, notify)
-    trainer = Trainer(config, corpus, compute, resume=last)
+    trainer = Trainer(config, corpus, compute, resume=last, notify=notify)
     if trainer.progress() >= 1:
         raise UsageError(
             f"{path}: the run is finished ({trainer.step:,} steps); "

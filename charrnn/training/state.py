@@ -24,10 +24,10 @@ def capture(trainer: Trainer) -> tuple[Arrays, dict[str, Any]]:
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             state[f"optimizer.{name}.{key}"] = value
     for part, value in enumerate(trainer.state):
-        state[f"hidden.{part}"] = value.float()  # exact: half precision numbers are float32 numbers
+        state[f"hidden.{part}"] = value
     state["generator"] = trainer.generator.get_state()
     state["report.nats"] = trainer.sum_nats.reshape(1)
-    state["report.norm"] = trainer.norm.detach().float().reshape(1)
+    state["report.norm"] = trainer.norm.reshape(1)
     if trainer.best_weights is not None:
         state |= {f"best.{name}": array for name, array in trainer.best_weights.items()}
     progress = {
@@ -65,7 +65,6 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
     def tensor(name: str) -> Tensor:
         return torch.from_numpy(arrays[name].copy())
 
-    device = trainer.compute.device
     names = [name for name, _ in trainer.model.named_parameters()]
     trainer.model.load_weights({name: arrays[f"model.{name}"] for name in names})
     order = {id(p): k for k, p in enumerate(p for g in trainer.optimizer.param_groups for p in g["params"])}
@@ -77,15 +76,16 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
         }
     groups = trainer.optimizer.state_dict()["param_groups"]
     trainer.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    trainer.state = tuple(tensor(f"hidden.{k}").to(device) for k in range(len(trainer.state)))
+    for part, value in enumerate(trainer.state):
+        value.copy_(tensor(f"hidden.{part}"))
     if arrays["generator"].shape == trainer.generator.get_state().shape:
         trainer.generator.set_state(tensor("generator"))
     else:  # another kind of device, whose generator cannot go on: a new one, that repeats
         trainer.generator.manual_seed(trainer.config.training.seed + int(progress["step"]))
     if progress["scaler"] and trainer.compute.scales_loss:
         trainer.scaler.load_state_dict(progress["scaler"])
-    trainer.sum_nats = tensor("report.nats").to(device).reshape(())
-    trainer.norm = tensor("report.norm").to(device).reshape(())
+    trainer.sum_nats.copy_(tensor("report.nats").reshape(()))
+    trainer.norm.copy_(tensor("report.norm").reshape(()))
     best = {name.removeprefix("best."): array.copy() for name, array in arrays.items() if name.startswith("best.")}
     trainer.best_weights = best or None
     trainer.step = int(progress["step"])

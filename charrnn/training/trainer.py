@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -27,8 +27,10 @@ from charrnn.model.compute import Compute
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
+from charrnn.training.graph import CUDA, GraphedStep
 from charrnn.training.schedules import learning_rate
 from charrnn.training.state import capture, restore
+from charrnn.training.windows import DeviceWindows, HostWindows
 
 PREVIEW_LENGTH = 240
 #: Without --validate-every: at each of so many equal parts of the run ...
@@ -43,6 +45,10 @@ class Trainer:
 
     Everything that the next step depends on is in :meth:`snapshot`; a trainer made from one goes on bit for bit.
 
+    A step has two parts. The host's (:meth:`_advance`) is arithmetic: which window, what learning rate. The device's
+    (:meth:`_step`) is a fixed sequence of tensor operations on tensors that stay where they are, so that a GPU can
+    be given it as a whole; host and device meet only at reports, validations and saves.
+
     Args:
         config: settled settings.
         corpus: the text.
@@ -50,6 +56,7 @@ class Trainer:
         start: checkpoint whose weights to begin with (already fitted to the corpus's vocabulary).
         origin: what the record says of ``start``: its path and SHA-256.
         resume: a ``last`` checkpoint to go on from.
+        notify: told, in a line, what a user may want to know.
     """
 
     def __init__(
@@ -61,8 +68,9 @@ class Trainer:
         start: Checkpoint | None = None,
         origin: dict[str, str] | None = None,
         resume: Checkpoint | None = None,
+        notify: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.config, self.corpus, self.compute, self.origin = config, corpus, compute, origin
+        self.config, self.corpus, self.compute, self.origin, self.notify = config, corpus, compute, origin, notify
         training = config.training
         vocabulary = corpus.vocabulary
         self.model = CharRNN(config.model, len(vocabulary), torch.Generator().manual_seed(training.seed))
@@ -72,7 +80,10 @@ class Trainer:
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.averaged = copy.deepcopy(self.model).eval()
         self.averaged_parameters: list[Tensor] = list(self.averaged.parameters())
+        # Made once: moving a cuDNN layer to its device, even if it is there, gives its weights new places in memory.
+        self.engine = TorchEngine(self.averaged, compute.device)
         self.generator = torch.Generator(compute.device).manual_seed(training.seed)
+        self.rate = training.learning_rate
         matrices = [p for p in self.parameters if p.dim() > 1]
         others = [p for p in self.parameters if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -80,16 +91,34 @@ class Trainer:
                 {"params": matrices, "weight_decay": training.weight_decay},
                 {"params": others, "weight_decay": 0.0},
             ],
-            lr=training.learning_rate,
+            # A number would be part of a captured step; a tensor is read each time.
+            lr=torch.tensor(self.rate, device=compute.device) if compute.has_graphs else self.rate,
             betas=(0.9, training.beta2),
             fused=compute.device.type in ("cpu", "cuda"),
+            capturable=compute.has_graphs,
         )
-        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.scales_loss)
-        ids = corpus.ids("train")
+        self.scaler = self._new_scaler()
         self.streams = Streams(
-            ids, training.batch_size, training.sequence_length, vocabulary.index("\n"), training.seed
+            corpus.ids("train"),
+            training.batch_size,
+            training.sequence_length,
+            vocabulary.index("\n"),
+            training.seed,
         )
+        self.windows = (DeviceWindows if compute.has_graphs else HostWindows)(self.streams, compute.device)
         self.state = self.model.initial_state(self.streams.batch_size)
+        # What a step needs of the host beside the window, filled before each.
+        self.count, self.weight = torch.ones(2, device=compute.device).unbind()
+        self.sampling = 0.0
+        self._launch: Callable[[int], None] = self._step
+        if compute.has_graphs:
+            # Scheduled sampling has a rate that the host sets, and torch.multinomial waits for the device.
+            self._launch = GraphedStep(
+                self._step,
+                CUDA(compute.device, self.generator),
+                self._without_graphs,
+                capture=training.scheduled_sampling == 0,
+            )
         self.validation = corpus.ids("validation") if corpus.splits["validation"].characters else None
         self.unknown_cost = unknown_cost(vocabulary)
         self.step = 0
@@ -191,14 +220,17 @@ class Trainer:
         return max(1, round(training.epochs * self.streams.windows))
 
     def _advance(self) -> None:
-        """One optimiser step on one window of every stream."""
-        training, device = self.config.training, self.compute.device
+        """One optimiser step on one window of every stream; on a GPU it is launched, not waited for."""
+        training = self.config.training
         epoch, index = divmod(self.step, self.streams.windows)
+        begin, end = self.streams.span(index)
+        count = self.streams.count(index)
         if index == 0:
             # The streams' boundaries have moved: what the states remember is not what stands before the windows.
-            self.state = self.model.initial_state(self.streams.batch_size)
+            for part in self.state:
+                part.zero_()
         progress = self.progress()
-        rate = learning_rate(
+        self.rate = learning_rate(
             progress,
             highest=training.learning_rate,
             schedule=training.schedule,
@@ -206,44 +238,71 @@ class Trainer:
             final=training.final_learning_rate,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        inputs, targets = (
-            torch.from_numpy(part).to(device, non_blocking=True) for part in self.streams.window(epoch, index)
-        )
-        count = self._count(targets, index)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self.rate)
+            else:
+                group["lr"] = self.rate
+        # The average's horizon grows with the run: it covers a fixed share of the steps so far.
+        self.weight.fill_(1 / max(1.0, training.averaging * (self.step + 1)))
+        self.count.fill_(count)
+        self.sampling = training.scheduled_sampling * min(progress, 1.0)
+        self.windows.move(epoch, index)
+        self._launch(end - begin)
+        self.step += 1
+        self.characters += count
+        self.sum_characters += count
+
+    def _step(self, length: int) -> None:
+        """The device's part: a window of T = ``length`` steps, forward, backward, update, average, sums for the report.
+
+        Nothing here may ask the device for a value, nor keep a tensor made on the way: a captured step runs without
+        this code, in the memory it was captured in.
+        """
+        training = self.config.training
+        inputs, targets = self.windows.window(length)  # (T, B) each
         self.model.train()
         if training.scheduled_sampling > 0:
-            inputs = self._mix_own_draws(inputs, training.scheduled_sampling * min(progress, 1.0))
+            inputs = self._mix_own_draws(inputs, self.sampling)
+        # The casts of the weights that autocast keeps die with the context, so none outlives a capture.
         with self.compute.autocast():
             logits, state = self.model(inputs, self.state, self.generator)
         nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="sum")
-        self.scaler.scale(nats / count).backward()  # type: ignore[no-untyped-call]
+        # Whether a scaled gradient overflowed stays a tensor from unscale_ to the fused optimiser, which then leaves
+        # all as it was, and to the scale's update. Which of the three comes next is the scaler's own, on the host;
+        # after the update it is as before, so it need not run in a replay.
+        self.scaler.scale(nats / self.count).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        self.norm = torch.nn.utils.clip_grad_norm_(self.parameters, training.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, training.clip or math.inf)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        # Also before the next capture: a gradient that is there would be added to, where it lies.
         self.optimizer.zero_grad(set_to_none=True)
-        self.state = tuple(part.detach() for part in state)
-        self.step += 1
-        self.characters += count
-        self.sum_nats += nats.detach()
-        if self.corpus.unknown:  # as in every other figure, what the unknown symbol stands for is paid for
-            self.sum_nats += self.unknown_cost * (targets == self.corpus.vocabulary.unknown).sum()
-        self.sum_characters += count
-        self._average()
+        with torch.no_grad():
+            self.norm.copy_(norm)
+            for part, after in zip(self.state, state, strict=True):
+                part.copy_(after)  # exact: half precision numbers are float32 numbers
+            self.sum_nats += nats
+            if self.corpus.unknown:  # as in every other figure, what the unknown symbol stands for is paid for
+                self.sum_nats += self.unknown_cost * (targets == self.corpus.vocabulary.unknown).sum()
+            # One weight for each, as a tensor: a number would be part of a captured step.
+            torch._foreach_lerp_(self.averaged_parameters, self.parameters, [self.weight] * len(self.parameters))
 
-    def _count(self, targets: Tensor, index: int) -> int:
-        """Targets in a window; only the epoch's last one has places without."""
-        if index + 1 < self.streams.windows:
-            return targets.numel()
-        return int((targets != NOTHING).sum())
+    def _without_graphs(self, error: RuntimeError) -> None:
+        """After a failed capture. It computed nothing, so the tensors are as the last step left them; this mends what
+        torch keeps beside them."""
+        # They would lie in the lost graph's memory.
+        self.optimizer.zero_grad(set_to_none=True)
+        # It may stand between unscale_ and update.
+        scaler, self.scaler = self.scaler, self._new_scaler()
+        self.scaler.load_state_dict(scaler.state_dict())
+        # It may take itself for captured still, and would refuse to draw.
+        generator, self.generator = self.generator, torch.Generator(self.compute.device)
+        self.generator.set_state(generator.get_state())
+        reason = str(error).partition("\n")[0]
+        self.notify(f"note: steps are not captured as a CUDA graph, so they may be slower ({reason})")
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average whose horizon grows with the run: it covers a fixed share of the steps so far."""
-        share = self.config.training.averaging
-        weight = 1 / max(1.0, share * self.step)
-        torch._foreach_lerp_(self.averaged_parameters, self.parameters, weight)
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.scales_loss)
 
     @torch.no_grad()
     def _mix_own_draws(self, inputs: Tensor, rate: float) -> Tensor:
@@ -276,7 +335,7 @@ class Trainer:
             step=self.step,
             epoch=self.step / self.streams.windows,
             seconds=self.seconds,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self.rate,
             train_nats_per_char=nats / max(1, self.sum_characters),
             gradient_norm=norm if math.isfinite(norm) else 0.0,
             characters_per_second=(self.characters - since[0]) / max(self.seconds - since[1], 1e-9),
@@ -313,8 +372,7 @@ class Trainer:
 
     def _evaluate(self) -> float:
         assert self.validation is not None
-        engine = TorchEngine(self.averaged, self.compute.device)
-        return evaluate(self._checkpoint({}), self.validation, 1, engine=engine).nats_per_char
+        return evaluate(self._checkpoint({}), self.validation, 1, engine=self.engine).nats_per_char
 
     def _remember(self, nats: float) -> bool:
         if not math.isfinite(nats):
