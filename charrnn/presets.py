@@ -41,10 +41,13 @@ TRAINING = TrainingConfig(
     precision="auto",
 )
 
-#: Sizes by name: layers, units, size of a character's vector, learning rate. The rates are the best found for a
-#: 2 x 256 LSTM on tiny Shakespeare in 100 s (0.004: 1.489 nats; 0.008: 1.461; 0.012: 1.457), falling with width.
-SIZES = {"small": (2, 128, 64, 0.014), "base": (2, 256, 64, 0.01), "large": (2, 512, 128, 0.007)}
+#: Sizes by name: layers, units, size of a character's vector.
+SIZES = {"small": (2, 128, 64), "base": (2, 256, 64), "large": (2, 512, 128)}
 PRESETS = ("auto", *SIZES)
+
+#: On CUDA, so that cuDNN may keep the recurrent weights on the chip over a whole window: it asks for float16, one
+#: layer a call, H and E multiples of 128, H at most 1,024, B a multiple of 8 and at most 128. Not measured yet.
+CUDA_EMBEDDING_SIZE, CUDA_BATCH_SIZE = 128, 128
 
 #: Sustained training speed assumed per kind of machine, in billions of multiply-adds of the forward pass a second.
 #: Rough on purpose: they only choose between the sizes above.
@@ -70,50 +73,61 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
     """
     training, reasons = given.training, []
     size, why = _size(characters, machine, training) if preset == "auto" else (preset, "as asked")
-    layers, units, embedding, rate = SIZES[size]
+    model = given.model.over(_model(size, machine))
+    units = model.hidden_size
+    batch = CUDA_BATCH_SIZE if machine == "cuda" else TRAINING.batch_size
     if given.model.hidden_size is None:
-        reasons.append(f"size {size} ({given.model.num_layers or layers} x {units}): {why}")
+        reasons.append(f"size {size} ({model.num_layers} x {units}): {why}")
     if not training.lengths():
-        epochs = round(min(60.0, max(1.0, _passes(size, machine) / characters)), 1)
+        epochs = round(min(60.0, max(1.0, _passes(units, machine) / characters)), 1)
         training = dataclasses.replace(training, epochs=epochs)
         reasons.append(f"{epochs:g} epochs: enough for this size on a text of {characters:,} characters")
-    passes = expected_epochs(training, size, characters, machine)
+    usual = dataclasses.replace(TRAINING, learning_rate=_rate(units), batch_size=batch)
+    chosen = training.over(usual)
+    passes = expected_epochs(chosen, characters, speed(model, machine))
     drop = next(share for most, share in DROPOUT if passes <= most)
     if drop:
         reasons.append(f"dropout {drop:g}: the text is passed about {passes:.0f} times")
-    chosen = Config(
-        dataclasses.replace(
-            MODEL, num_layers=layers, hidden_size=units, embedding_size=embedding, dropout=drop, output_dropout=drop
-        ),
-        dataclasses.replace(TRAINING, learning_rate=rate),
-    )
-    return Choice(Config(given.model, training).over(chosen), tuple(reasons))
+    model = given.model.over(dataclasses.replace(model, dropout=drop, output_dropout=drop))
+    return Choice(Config(model, chosen), tuple(reasons))
 
 
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 
 
-def _work(size: str) -> float:
-    """Multiply-adds per character, forward: the weights of the recurrent layers."""
-    layers, units, embedding, _ = SIZES[size]
-    return 4 * units * (units + embedding) + (layers - 1) * 8 * units * units
+def _model(size: str, machine: str) -> ModelConfig:
+    layers, units, embedding = SIZES[size]
+    embedding = CUDA_EMBEDDING_SIZE if machine == "cuda" else embedding
+    return dataclasses.replace(MODEL, num_layers=layers, hidden_size=units, embedding_size=embedding)
 
 
-def speed(size: str, machine: str) -> float:
-    """Expected training speed in characters per second."""
-    return SPEED[machine] * 1e9 / _work(size)
+def _rate(units: int) -> float:
+    """Learning rate for a width: the best found for a 2 x 256 LSTM on tiny Shakespeare in 100 s (0.004: 1.489 nats;
+    0.008: 1.461; 0.012: 1.457), falling with the root of the width; none higher than 2 x 128 was trained with.
+
+    >>> [_rate(units) for units in (16, 128, 256, 512, 1024)]
+    [0.014, 0.014, 0.01, 0.007, 0.005]
+    """
+    return round(0.01 * (256 / max(units, 128)) ** 0.5, 3)
 
 
-def _passes(size: str, machine: str) -> float:
+def speed(model: ModelConfig, machine: str) -> float:
+    """Expected training speed in characters per second, by the weights of the recurrent layers, an LSTM's."""
+    H, E = model.hidden_size, model.embedding_size
+    products: int = 4 * H * (H + E) + (model.num_layers - 1) * 8 * H * H
+    return SPEED[machine] * 1e9 / products
+
+
+def _passes(units: int, machine: str) -> float:
     """Characters to train on when nobody says how long: ten to thirty per weight, and four times that on CUDA."""
-    return {"small": 8e6, "base": 16e6, "large": 30e6}[size] * (4 if machine == "cuda" else 1)
+    return min(max(8e6, 62_500.0 * units), 30e6) * (4 if machine == "cuda" else 1)
 
 
 def _size(characters: int, machine: str, training: TrainingConfig) -> tuple[str, str]:
     if training.time_limit is not None:
         for size in reversed(SIZES):
-            seen = speed(size, machine) * training.time_limit
+            seen = speed(_model(size, machine), machine) * training.time_limit
             if seen >= ENOUGH[size] and characters >= LEAST_TEXT[size]:
                 return size, f"the largest that {training.time_limit:g} s on this machine and this text can train well"
         return "small", f"all that {training.time_limit:g} s or this text can train"
@@ -129,12 +143,10 @@ ENOUGH = {"small": 0.0, "base": 1.0e6, "large": 6.0e6}
 LEAST_TEXT = {"small": 0, "base": 200_000, "large": 1_000_000}
 
 
-def expected_epochs(training: TrainingConfig, size: str, characters: int, machine: str) -> float:
-    """How often the text will be passed."""
+def expected_epochs(training: TrainingConfig, characters: int, speed: float) -> float:
+    """How often the text will be passed, at a speed in characters per second."""
     if training.time_limit is not None:
-        return speed(size, machine) * training.time_limit / characters
+        return speed * training.time_limit / characters
     if training.steps is not None:
-        batch = training.batch_size or TRAINING.batch_size
-        window = training.sequence_length or TRAINING.sequence_length
-        return training.steps * batch * window / characters
+        return training.steps * training.batch_size * training.sequence_length / characters
     return training.epochs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from charrnn.config import Config, ModelConfig, TrainingConfig, due, parse_duration, parse_interval
 from charrnn.errors import UsageError
-from charrnn.presets import MODEL, PRESETS, SPEED, TRAINING, settle
+from charrnn.presets import MODEL, PRESETS, SIZES, SPEED, TRAINING, settle
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,42 @@ def test_presets_settle_any_text_on_any_machine(characters, machine, preset, len
     assert config.training.batch_size == 3
     assert len(config.training.lengths()) == 1
     assert all(getattr(config.model, name) is not None for name in ModelConfig.names())
+
+
+@given(
+    st.integers(2, 10**10),
+    st.sampled_from(PRESETS),
+    st.sampled_from([{}, {"time_limit": 1}, {"time_limit": 100}, {"time_limit": 10**6}, {"steps": 7}, {"epochs": 0.5}]),
+)
+def test_on_cuda_every_preset_meets_the_conditions_of_the_fastest_recurrent_kernels(characters, preset, length):
+    given_ = Config(training=TrainingConfig(**length))
+    config = settle(given_, characters=characters, machine="cuda", preset=preset).config
+    assert config.model.hidden_size % 128 == 0
+    assert config.model.hidden_size <= 1024
+    assert config.model.embedding_size % 128 == 0
+    assert config.training.batch_size % 8 == 0
+    assert config.training.batch_size <= 128
+
+
+def test_rate_length_and_dropout_are_those_of_the_width_in_use_whichever_preset_it_changes():
+    def settled(preset, **model):
+        return settle(Config(ModelConfig(**model)), characters=2 * 10**6, machine="cpu-fp32", preset=preset).config
+
+    for size, (layers, units, embedding) in SIZES.items():
+        for other in SIZES:
+            same = settled(other, num_layers=layers, hidden_size=units, embedding_size=embedding)
+            assert same == settled(size)
+    rates = [settled("small", hidden_size=units).training.learning_rate for units in (1, 128, 256, 512, 1024, 16384)]
+    assert rates == [0.014, 0.014, 0.01, 0.007, 0.005, 0.001]
+    assert settled("base", hidden_size=512).training.epochs > settled("base").training.epochs
+
+
+def test_a_wider_model_passes_the_text_less_often_in_the_same_time_and_drops_less():
+    def dropped(**model):
+        given_ = Config(ModelConfig(**model), TrainingConfig(time_limit=600))
+        return settle(given_, characters=10**6, machine="cpu-bf16", preset="small").config.model.dropout
+
+    assert dropped() > dropped(hidden_size=1024)
 
 
 def test_more_time_never_chooses_a_smaller_model():
