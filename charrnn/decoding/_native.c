@@ -8,40 +8,11 @@
  * layer. `native_engine.py` says what may be run here; it checks nothing that the buffers' sizes do not show.
  */
 
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "../native.h"
 
 #include <math.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
-#ifdef _WIN32
-#define THREADS 0
-#else
-#define THREADS 1
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
-#endif
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define X86 1
-#include <immintrin.h>
-#else
-#define X86 0
-#endif
-
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
-
-enum { RNN, LSTM, GRU }; /* the order of CELLS */
-enum { MAX_THREADS = 16, ALIGNMENT = 64, ROWS = 4, MAX_LAYERS = 64 };
+enum { ROWS = 4, MAX_LAYERS = 64 };
 
 /* ---------------------------------------------------------------- weights */
 
@@ -68,27 +39,6 @@ typedef struct {
     int shift; /* a hidden state of 1 is 2^shift */
     float *floats; /* table and biases, owned */
 } Model;
-
-static void *reserve(size_t bytes) {
-#ifdef _WIN32
-    void *memory = _aligned_malloc(bytes + ALIGNMENT, ALIGNMENT);
-#else
-    void *memory = NULL;
-    if (posix_memalign(&memory, ALIGNMENT, bytes + ALIGNMENT)) memory = NULL;
-#endif
-    if (memory) memset(memory, 0, bytes + ALIGNMENT);
-    return memory;
-}
-
-static void release(void *memory) {
-#ifdef _WIN32
-    _aligned_free(memory);
-#else
-    free(memory);
-#endif
-}
-
-static size_t padded(size_t count) { return (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 /* Round a float32 matrix to 8 bits: the largest magnitude of a row becomes 127. */
 static bool quantise(Matrix *matrix, const float *from, int rows, int columns, int shift) {
@@ -131,7 +81,7 @@ typedef struct {
 
 typedef struct {
     const Model *model;
-    int T, B, threads;
+    int T, B, threads, level;
     bool wide;         /* whether products are of bytes (VNNI) rather than of 16-bit integers */
     int64_t *ids;      /* (T, B): read, or drawn */
     float *part[2];    /* state, (L, B, H) each, replaced */
@@ -151,7 +101,7 @@ typedef struct {
     float *mass;    /* (threads, V) */
     size_t stride;
 #if THREADS
-    atomic_int arrived, round, begun;
+    atomic_int arrived, round;
 #endif
 } Call;
 
@@ -175,27 +125,6 @@ static void meet(Call *call) {
 #else
 static void meet(Call *call) { (void)call; }
 #endif
-
-/* e^x to the last bit or two; vectorises. */
-INLINE float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    int32_t biased = (int32_t)(x * 1.44269504f + 127.5f); /* positive, so that this rounds */
-    float n = (float)(biased - 127);
-    float f = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two pieces (Cody & Waite 1980) */
-    float p = 1.0f / 5040;                                 /* Taylor: |f| <= ln(2) / 2 */
-    p = p * f + 1.0f / 720;
-    p = p * f + 1.0f / 120;
-    p = p * f + 1.0f / 24;
-    p = p * f + 1.0f / 6;
-    p = p * f + 0.5f;
-    p = p * f + 1.0f;
-    p = p * f + 1.0f;
-    union { int32_t bits; float value; } power = {biased << 23};
-    return p * power.value;
-}
-
-INLINE float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-INLINE float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
 /* Hidden states (count) between -1 and 1 as integers. */
 INLINE void pack(const Call *call, const float *h, Packed to, size_t at, int count) {
@@ -392,38 +321,25 @@ static int level(void) {
     return 0;
 }
 
-typedef struct {
-    Call *call;
-    int thread, level;
-} Share;
-
-static void do_share(const Share *share) {
+static void do_share(void *argument, int thread) {
+    Call *call = argument;
 #if X86
-    if (share->level == 2) {
-        work_vnni(share->call, share->thread);
+    if (call->level == 2) {
+        work_vnni(call, thread);
         return;
     }
-    if (share->level == 1) {
-        work_avx2(share->call, share->thread);
+    if (call->level == 1) {
+        work_avx2(call, thread);
         return;
     }
 #endif
-    work_anywhere(share->call, share->thread);
+    work_anywhere(call, thread);
 }
-
-#if THREADS
-static void *helper(void *argument) {
-    const Share *share = argument;
-    while (!atomic_load_explicit(&share->call->begun, memory_order_acquire)) sched_yield();
-    do_share(share);
-    return NULL;
-}
-#endif
 
 /* Run a call, whose scratch is made here, with as many of its threads as can be had; false if memory is short. */
-static bool perform(Call *call, int highest_level) {
+static bool perform(Call *call) {
     const Model *model = call->model;
-    const int L = model->num_layers, B = call->B, own = level(), at = highest_level < own ? highest_level : own;
+    const int L = model->num_layers, B = call->B, own = level();
     const size_t stride = padded(model->H), one = B * stride;
     int16_t *states = reserve(2 * L * one * sizeof(int16_t));
     call->gates = reserve((size_t)call->threads * 2 * B * model->gates * model->H * sizeof(float));
@@ -435,24 +351,12 @@ static bool perform(Call *call, int highest_level) {
             packed[k].whole = states + k * one;
             packed[k].high = (uint8_t *)packed[k].whole, packed[k].low = packed[k].high + one;
         }
-        call->packed = packed, call->stride = stride, call->wide = at == 2;
-        Share share[MAX_THREADS] = {{call, 0, at}};
-        int started = 1;
+        call->packed = packed, call->stride = stride;
+        call->level = call->level < own ? call->level : own, call->wide = call->level == 2;
 #if THREADS
-        pthread_t thread[MAX_THREADS];
-        atomic_init(&call->arrived, 0), atomic_init(&call->round, 0), atomic_init(&call->begun, 0);
-        for (; started < call->threads; started++) {
-            share[started] = (Share){call, started, at};
-            if (pthread_create(&thread[started], NULL, helper, &share[started])) break;
-        }
-        call->threads = started; /* what the system does not give is done without */
-        atomic_store_explicit(&call->begun, 1, memory_order_release);
+        atomic_init(&call->arrived, 0), atomic_init(&call->round, 0);
 #endif
-        call->threads = started;
-        do_share(&share[0]);
-#if THREADS
-        for (int k = 1; k < started; k++) pthread_join(thread[k], NULL);
-#endif
+        together(do_share, call, &call->threads);
     }
     release(states), release(call->gates), release(call->mass);
     return enough;
@@ -471,23 +375,10 @@ static void forget(Model *model) {
 
 static void on_release(PyObject *capsule) { forget(PyCapsule_GetPointer(capsule, NAME)); }
 
-/* The next of a sequence of C-contiguous buffers; it has to have just so many bytes. */
-static void *buffer(PyObject *sequence, Py_ssize_t *index, size_t bytes, bool writable, Py_buffer *view) {
-    PyObject *item = PySequence_GetItem(sequence, (*index)++);
-    if (!item) return NULL;
-    const int failed = PyObject_GetBuffer(item, view, writable ? PyBUF_WRITABLE : PyBUF_SIMPLE);
-    Py_DECREF(item);
-    if (failed) return NULL;
-    if ((size_t)view->len == bytes) return view->buf;
-    PyErr_Format(PyExc_ValueError, "array %zd: expected %zu bytes, got %zd", *index - 1, bytes, view->len);
-    PyBuffer_Release(view);
-    return NULL;
-}
-
 /* Copy `count` floats of the next array to the model's own memory. */
 static const float *copied(Model *model, size_t *used, PyObject *arrays, Py_ssize_t *index, size_t count) {
     Py_buffer view;
-    const void *from = buffer(arrays, index, count * sizeof(float), false, &view);
+    const void *from = next_buffer(arrays, index, count * sizeof(float), false, &view);
     if (!from) return NULL;
     float *to = model->floats + *used;
     memcpy(to, from, count * sizeof(float));
@@ -498,7 +389,7 @@ static const float *copied(Model *model, size_t *used, PyObject *arrays, Py_ssiz
 
 static bool rounded(Matrix *matrix, PyObject *arrays, Py_ssize_t *index, int rows, int columns, int shift) {
     Py_buffer view;
-    const float *from = buffer(arrays, index, (size_t)rows * columns * sizeof(float), false, &view);
+    const float *from = next_buffer(arrays, index, (size_t)rows * columns * sizeof(float), false, &view);
     if (!from) return false;
     const bool enough = quantise(matrix, from, rows, columns, shift);
     PyBuffer_Release(&view);
@@ -551,7 +442,7 @@ static PyObject *make_model(PyObject *module, PyObject *arguments) {
 }
 
 /* Fill in a call's arrays, run it without the interpreter's lock, and give the arrays back. */
-static PyObject *call_with(Call *call, PyObject *arrays, int highest_level) {
+static PyObject *call_with(Call *call, PyObject *arrays) {
     const Model *model = call->model;
     const size_t steps = (size_t)call->T * call->B, state = (size_t)model->num_layers * call->B * model->H;
     const size_t rows = call->draws ? (size_t)call->B : steps;
@@ -563,7 +454,7 @@ static PyObject *call_with(Call *call, PyObject *arrays, int highest_level) {
 #define TAKE(field, count, writable)                                                                             \
     do {                                                                                                         \
         if (good) {                                                                                              \
-            call->field = buffer(arrays, &index, (count) * sizeof *call->field, writable, &view[held]);          \
+            call->field = next_buffer(arrays, &index, (count) * sizeof *call->field, writable, &view[held]);          \
             good = call->field != NULL;                                                                          \
             held += good;                                                                                        \
         }                                                                                                        \
@@ -588,7 +479,7 @@ static PyObject *call_with(Call *call, PyObject *arrays, int highest_level) {
     bool enough = true;
     if (good) {
         Py_BEGIN_ALLOW_THREADS
-        enough = perform(call, highest_level);
+        enough = perform(call);
         Py_END_ALLOW_THREADS
     }
     while (held) PyBuffer_Release(&view[--held]);
@@ -609,10 +500,10 @@ static PyObject *run(PyObject *module, PyObject *arguments) {
     (void)module;
     Call call = {0};
     PyObject *capsule, *arrays;
-    int threads, highest_level;
-    if (!PyArg_ParseTuple(arguments, "OiiiiO", &capsule, &threads, &highest_level, &call.T, &call.B, &arrays))
+    int threads;
+    if (!PyArg_ParseTuple(arguments, "OiiiiO", &capsule, &threads, &call.level, &call.T, &call.B, &arrays))
         return NULL;
-    return prepared(&call, capsule, threads) ? call_with(&call, arrays, highest_level) : NULL;
+    return prepared(&call, capsule, threads) ? call_with(&call, arrays) : NULL;
 }
 
 PyDoc_STRVAR(draw_doc,
@@ -625,11 +516,11 @@ static PyObject *draw(PyObject *module, PyObject *arguments) {
     (void)module;
     Call call = {.draws = true};
     PyObject *capsule, *arrays;
-    int threads, highest_level;
-    if (!PyArg_ParseTuple(arguments, "OiiiifiO", &capsule, &threads, &highest_level, &call.T, &call.B, &call.coldness,
+    int threads;
+    if (!PyArg_ParseTuple(arguments, "OiiiifiO", &capsule, &threads, &call.level, &call.T, &call.B, &call.coldness,
                           &call.num_places, &arrays))
         return NULL;
-    return prepared(&call, capsule, threads) ? call_with(&call, arrays, highest_level) : NULL;
+    return prepared(&call, capsule, threads) ? call_with(&call, arrays) : NULL;
 }
 
 static PyMethodDef methods[] = {
