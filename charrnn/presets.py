@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from charrnn.config import Config, ModelConfig, TrainingConfig
@@ -109,14 +110,13 @@ def _rate(units: int) -> float:
     >>> [_rate(units) for units in (16, 128, 256, 512, 1024)]
     [0.014, 0.014, 0.01, 0.007, 0.005]
     """
-    return round(0.01 * (256 / max(units, 128)) ** 0.5, 3)
+    return round(0.01 * math.sqrt(256 / max(units, 128)), 3)
 
 
 def speed(model: ModelConfig, machine: str) -> float:
     """Expected training speed in characters per second, by the weights of the recurrent layers, an LSTM's."""
     H, E = model.hidden_size, model.embedding_size
-    products: int = 4 * H * (H + E) + (model.num_layers - 1) * 8 * H * H
-    return SPEED[machine] * 1e9 / products
+    return SPEED[machine] * 1e9 / (4 * H * (H + E) + (model.num_layers - 1) * 8 * H * H)
 
 
 def _passes(units: int, machine: str) -> float:
