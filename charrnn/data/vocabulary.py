@@ -67,6 +67,11 @@ class Vocabulary:
     def _codes(self) -> NDArray[np.int64]:
         return np.asarray(self.codes, np.int64)
 
+    @cached_property
+    def _units(self) -> NDArray[np.uint32]:
+        """Code points by id; the last, of ``unknown``, is U+FFFD, or a byte that UTF-8 does not have."""
+        return np.array((*self.codes, 0xFFFD if self.unit == "char" else 0xFF), "<u4")
+
     def encode_codes(self, codes: NDArray[np.integer]) -> NDArray[np.int64]:
         """Ids of an array of code points or byte values of any shape."""
         if not self.codes:
@@ -79,17 +84,17 @@ class Vocabulary:
         """Ids of a text, shape (N,): one per code point, or one per byte of its UTF-8 form."""
         return self.encode_codes(to_codes(text, self.unit))
 
+    def units(self, ids: Sequence[int] | Ids) -> str:
+        """One character for each id; a byte b is ``chr(b)`` (as in Latin-1), which is not what it means in a text."""
+        return self._units[np.asarray(ids, np.int64)].tobytes().decode("utf-32-le", "surrogatepass")
+
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of ids; ``unknown`` and bytes that are not UTF-8 become U+FFFD."""
-        if self.unit == "char":
-            return "".join(self.character(int(i)) for i in ids)
-        return self.decode_bytes(ids).decode("utf-8", "replace")
+        return self.units(ids) if self.unit == "char" else self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int] | Ids) -> bytes:
         """The exact bytes of ids (``unit="byte"``), or the UTF-8 form of their text."""
-        if self.unit == "char":
-            return self.decode(ids).encode("utf-8", "replace")
-        return bytes(self.codes[int(i)] if i < len(self.codes) else 0xFF for i in ids)
+        return self.units(ids).encode("utf-8", "replace") if self.unit == "char" else self.units(ids).encode("latin-1")
 
     def character(self, index: int) -> str:
         """One character as text; bytes above 127 appear as ``\\xNN``."""

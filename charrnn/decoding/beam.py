@@ -87,7 +87,7 @@ def beam_search(
         for row in range(len(ids)):
             if (long_enough and complete[row]) or ends_with(texts.tail(row, stops), stops):
                 score = normalised(float(scores[row]), texts.length, settings.length_penalty)
-                ended.append(finished(vocabulary, texts.ids[row].tolist(), -float(scores[row]), score=score))
+                ended.append(finished(vocabulary, vocabulary.units(texts.ids[row]), -float(scores[row]), score=score))
             else:
                 keep.append(row)
         if not keep:

@@ -121,7 +121,7 @@ class Generation:
         self.settings = settings or Sampling()
         self.alphabet = Alphabet(vocabulary, utf8)
         N = self.settings.samples
-        self._drawn: list[list[int]] = [[] for _ in range(N)]
+        self._drawn: list[list[str]] = [[] for _ in range(N)]  # pieces, a character for each unit
         self._nats = np.zeros(N)
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
@@ -133,7 +133,9 @@ class Generation:
         settings, vocabulary, alphabet, engine = self.settings, self.vocabulary, self.alphabet, self.engine
         N = settings.samples
         draw, block = drawing(engine, settings)
-        stops = stop_ids(vocabulary, settings.stop)
+        stops = [vocabulary.units(ids) for ids in stop_ids(vocabulary, settings.stop)]
+        longest = max(map(len, stops), default=0)
+        tails = [""] * N  # of each sample as much as a stop string may have begun in
         spelled = [Speller(vocabulary) for _ in range(N)]
         generators = [np.random.default_rng(settings.seed + n) for n in range(N)]
 
@@ -147,10 +149,20 @@ class Generation:
             length += count
             # What is drawn beyond the length only completes a character.
             ended = (length >= settings.length) & alphabet.complete(frontier.places)
+            # Added up one after the other, so that a sum depends neither on the batch nor on the block.
+            totals = np.add.accumulate(np.concatenate((self._nats[active][None], nats)))  # (1 + T, B)
+            # All at once: beside thousands of samples on a GPU, what Python does for each of them takes the time.
+            units = vocabulary.units(ids.T)
             keep = []
-            for row, n in enumerate(active.tolist()):
-                done = self._extend(n, ids[:, row].tolist(), nats[:, row].tolist(), stops) or bool(ended[row])
-                piece = spelled[n](self._drawn[n][length - count :], done)
+            for row, (n, done) in enumerate(zip(active.tolist(), ended.tolist(), strict=True)):
+                added = units[row * count : (row + 1) * count]
+                if stops:
+                    added, stopped = until_stop(tails[n], added, stops)
+                    tails[n] = (tails[n] + added)[-longest:]
+                    done |= stopped
+                self._drawn[n].append(added)
+                self._nats[n] = totals[len(added), row]
+                piece = spelled[n](added, done)
                 if piece:
                     yield n, piece
                 if not done:
@@ -162,25 +174,11 @@ class Generation:
                 active, generators = active[rows], [generators[row] for row in keep]
                 frontier = Frontier(frontier.logits[rows], engine.select(frontier.state, rows), frontier.places[rows])
 
-    def _extend(self, n: int, ids: list[int], nats: list[float], stops: list[list[int]]) -> bool:
-        """Add characters to sample n, up to a stop string's end; whether there was one."""
-        drawn = self._drawn[n]
-        if not stops:
-            drawn += ids
-            self._nats[n] = sum(nats, self._nats[n])
-            return False
-        for id_, cost in zip(ids, nats, strict=True):
-            drawn.append(id_)
-            self._nats[n] += cost
-            if ends_with(drawn, stops):
-                return True
-        return False
-
     @property
     def samples(self) -> list[Sample]:
         """What has been drawn, in order of the seeds."""
         return [
-            finished(self.vocabulary, drawn, float(nats), seed=self.settings.seed + n)
+            finished(self.vocabulary, "".join(drawn), float(nats), seed=self.settings.seed + n)
             for n, (drawn, nats) in enumerate(zip(self._drawn, self._nats, strict=True))
         ]
 
@@ -204,15 +202,30 @@ def read(engine: Engine, vocabulary: Vocabulary, prompt: str) -> tuple[NDArray[n
     return logits[-1], state
 
 
-def finished(vocabulary: Vocabulary, ids: list[int], nats: float, **details: Any) -> Sample:
-    """The sample of these ids."""
-    return Sample(vocabulary.decode(ids), nats, len(ids), data=vocabulary.decode_bytes(ids), **details)
+def finished(vocabulary: Vocabulary, units: str, nats: float, **details: Any) -> Sample:
+    """The sample of these :meth:`~charrnn.data.vocabulary.Vocabulary.units`."""
+    if vocabulary.unit == "char":
+        return Sample(units, nats, len(units), data=units.encode("utf-8", "replace"), **details)
+    data = units.encode("latin-1")
+    return Sample(data.decode("utf-8", "replace"), nats, len(units), data=data, **details)
 
 
 def stop_ids(vocabulary: Vocabulary, stop: tuple[str, ...]) -> list[list[int]]:
     """The ids of the stop strings that can occur: not empty, nothing in them outside the vocabulary."""
     encoded = (vocabulary.encode(text).tolist() for text in stop)
     return [ids for ids in encoded if ids and vocabulary.unknown not in ids]
+
+
+def until_stop(before: str, added: str, stops: list[str]) -> tuple[str, bool]:
+    """What was added up to the first end of a stop string, which may have begun before; whether there is one.
+
+    >>> until_stop("on", "ce upon a time", ["once", "time"])
+    ('ce', True)
+    """
+    text = before + added
+    places = [(text.find(stop, max(0, len(before) + 1 - len(stop))), len(stop)) for stop in stops]
+    ends = [place + length for place, length in places if place >= 0]
+    return (text[len(before) : min(ends)], True) if ends else (added, False)
 
 
 def ends_with(ids: list[int], endings: list[list[int]]) -> bool:
@@ -248,14 +261,11 @@ def drawing(engine: Engine, settings: Sampling) -> tuple[Draw, Callable[[int], i
 
 
 class Speller:
-    """Text of ids as they come; of bytes, as soon as a character of theirs is complete."""
+    """Text of units as they come; of bytes, as soon as a character of theirs is complete."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
         self.decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape") if vocabulary.unit == "byte" else None
 
-    def __call__(self, ids: list[int], final: bool) -> str:
-        """The text that these ids complete; ``final`` for the last ones."""
-        if self.decoder is None:
-            return self.vocabulary.decode(ids)
-        return self.decoder.decode(self.vocabulary.decode_bytes(ids), final)
+    def __call__(self, units: str, final: bool) -> str:
+        """The text that these units complete; ``final`` for the last ones."""
+        return units if self.decoder is None else self.decoder.decode(units.encode("latin-1"), final)

@@ -23,6 +23,19 @@ def test_decode_undoes_encode(text: str, unit: Unit) -> None:
         assert vocabulary.decode(ids) == text
 
 
+@given(texts, texts, units)
+def test_units_are_one_character_for_each_id(known: str, text: str, unit: Unit) -> None:
+    vocabulary = Vocabulary.of(known, unit)
+    ids = vocabulary.encode(text)
+    found = vocabulary.units(ids)
+    assert len(found) == len(ids)
+    assert found == vocabulary.units(ids.tolist())
+    missing = "\N{REPLACEMENT CHARACTER}" if unit == "char" else "\xff"
+    symbols = text if unit == "char" else text.encode().decode("latin-1")
+    for id_, character, symbol in zip(ids.tolist(), found, symbols, strict=True):
+        assert character == (missing if id_ == vocabulary.unknown else symbol)
+
+
 @given(texts)
 def test_counts_are_those_of_a_counter(text: str) -> None:
     vocabulary = Vocabulary.of(text)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.engine import Drawing, Frontier
 from charrnn.decoding.filters import log_softmax
-from charrnn.decoding.generator import Generation, Sampling, generate
+from charrnn.decoding.generator import Generation, Sampling, ends_with, generate, until_stop
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.model.torch_engine import TorchEngine
 
@@ -80,6 +81,63 @@ def test_pieces_are_the_samples(tiny_checkpoint: Make) -> None:
         for piece, sample in zip(pieces, generation.samples, strict=True):
             assert piece.encode("utf-8", "surrogateescape") == sample.data
             assert sample.nats == pytest.approx(score(checkpoint, "é", sample.data), abs=1e-3)
+
+
+@pytest.mark.parametrize("block", [1, 8, 64])
+def test_a_sum_of_nats_is_the_same_in_every_batch_and_block(block: int) -> None:
+    vocabulary = Vocabulary.of("\nab")
+    V = len(vocabulary)
+
+    class Table:
+        """Draws of sequence b are those of its generator, and so are their nats, to the last bit."""
+
+        symbols = V
+
+        def initial_state(self, batch_size: int) -> tuple[()]:
+            return ()
+
+        def select(self, state: tuple[()], rows: np.ndarray) -> tuple[()]:
+            return ()
+
+        def run(self, ids: np.ndarray, state: tuple[()]) -> tuple[np.ndarray, tuple[()]]:
+            return np.zeros((*ids.shape, V), np.float32), ()
+
+        step = run
+
+        def block(self, batch_size: int) -> int:
+            return block
+
+        def draw(
+            self, count: int, frontier: Frontier, generators: list[np.random.Generator], *_: object, **__: object
+        ) -> tuple[np.ndarray, np.ndarray, Frontier]:
+            points = np.stack([generator.random(count) for generator in generators], 1)
+            return (points * (V - 1)).astype(np.int64), points, frontier
+
+    assert isinstance(Table(), Drawing)
+    together = generate(Table(), vocabulary, "", Sampling(length=200, samples=9))  # type: ignore[arg-type]
+    for n, sample in enumerate(together):
+        (alone,) = generate(Table(), vocabulary, "", Sampling(length=200, seed=n))  # type: ignore[arg-type]
+        one_by_one = 0.0
+        for point in np.random.default_rng(n).random(200).tolist():
+            one_by_one += point
+        assert (sample.text, sample.nats) == (alone.text, one_by_one)
+        assert alone.nats == one_by_one
+
+
+@given(
+    st.text("ab", max_size=6), st.text("ab", min_size=1, max_size=8), st.lists(st.text("ab", min_size=1), min_size=1)
+)
+def test_a_stop_string_ends_at_the_first_character_that_completes_one(
+    before: str, added: str, stops: list[str]
+) -> None:
+    letters, endings = list(before), [list(stop) for stop in stops]
+    expected = (added, False)
+    for place, letter in enumerate(added, 1):
+        letters.append(letter)
+        if ends_with(letters, endings):  # type: ignore[arg-type]
+            expected = added[:place], True
+            break
+    assert until_stop(before, added, stops) == expected
 
 
 def test_stop_ends_the_text_and_is_kept(tiny_checkpoint: Make) -> None:
