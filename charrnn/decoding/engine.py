@@ -100,9 +100,11 @@ def engine_for(checkpoint: Checkpoint, device: str = "auto", batch: int = 1) -> 
             return _on_cpu(checkpoint)
     elif not available[device]():
         raise ResourceError(f"--device {device}: torch sees no such device here; use --device cpu")
+    from charrnn.model.drawing import DrawingTorchEngine
     from charrnn.model.torch_engine import TorchEngine
 
-    return TorchEngine.from_checkpoint(checkpoint, device)
+    kind = DrawingTorchEngine if device == "cuda" else TorchEngine
+    return kind.from_checkpoint(checkpoint, device)
 
 
 def _on_cpu(checkpoint: Checkpoint) -> Engine:
