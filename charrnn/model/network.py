@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from charrnn.cells import CELLS, connect
 from charrnn.checkpoint import weight_shapes
 from charrnn.config import ModelConfig
+from charrnn.model import sequence
 
 #: Per part of the cell's state one tensor (L, B, H): ``(h,)`` or ``(h, c)``.
 State = tuple[Tensor, ...]
@@ -21,8 +22,8 @@ State = tuple[Tensor, ...]
 class CharRNN(nn.Module):
     """Logits of the next character, given the characters so far.
 
-    Each recurrent layer is one call of PyTorch's fused kernel (oneDNN on a CPU, cuDNN on a GPU); what happens between
-    the layers is plain tensor code. The state is passed in and returned, never kept.
+    Each recurrent layer is one call of a fused kernel (:mod:`charrnn.model.sequence` or oneDNN on a CPU, cuDNN on a
+    GPU); what happens between the layers is plain tensor code. The state is passed in and returned, never kept.
 
     Args:
         config: the architecture, settled.
@@ -112,14 +113,18 @@ class CharRNN(nn.Module):
         self, layer: nn.Module, x: Tensor, state: State, generator: torch.Generator | None
     ) -> tuple[Tensor, State]:
         """One fused layer; with DropConnect (Merity et al. 2018) one mask of W_hh holds for the whole window."""
+        weights: list[Tensor] = list(layer.parameters())  # W_ih, W_hh, b_ih, b_hh
+        dropping = self.training and self.config.weight_dropout > 0
+        if dropping:
+            weights[1] = weights[1] * _mask(weights[1], weights[1].shape, self.config.weight_dropout, generator)
+        if sequence.runs(self.config.cell, x, state):
+            return sequence.run(self.config.cell, x, state, weights)
         packed = state if len(state) > 1 else state[0]
-        if self.training and self.config.weight_dropout > 0:
-            weight_ih, weight_hh, *biases = layer.parameters()
-            keep = _mask(weight_hh, weight_hh.shape, self.config.weight_dropout, generator)
+        if dropping:
             # What the layer itself calls. Given other weights, the layer would on CUDA first move them all to new
             # places in memory; a captured step would go on with the old ones.
             fused = getattr(torch, str(layer.mode).lower())  # lstm, gru, rnn_tanh
-            y, *parts = fused(x, packed, [weight_ih, weight_hh * keep, *biases], True, 1, 0.0, True, False, False)
+            y, *parts = fused(x, packed, weights, True, 1, 0.0, True, False, False)
             return y, tuple(parts)
         y, after = layer(x, packed)
         return y, after if isinstance(after, tuple) else (after,)
