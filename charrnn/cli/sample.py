@@ -241,7 +241,10 @@ def _draw(model: Checkpoint, prompt: str, settings: Sampling, given: dict[str, A
         if given["seed"] is None and not given["greedy"] and paper:
             note(f"again: --seed {seed}", given["quiet"])
     if not paper:
-        _print_json(model, prompt, generation.samples, seconds, None if given["greedy"] else seed)
+        from charrnn.evaluation.evaluator import in_float32
+
+        scored = in_float32(model, prompt, generation.samples)
+        _print_json(model, prompt, scored, seconds, None if given["greedy"] else seed)
 
 
 def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[str, Any]) -> None:
@@ -249,12 +252,13 @@ def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[st
     from charrnn.cli.console import note
     from charrnn.decoding.beam import beam_search
     from charrnn.decoding.engine import engine_for
+    from charrnn.evaluation.evaluator import in_float32
 
     engine = engine_for(model, given["device"], settings.beam)
     began = time.perf_counter()
     found = beam_search(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
     seconds = time.perf_counter() - began
-    best = found[: given["samples"]]
+    best = in_float32(model, prompt, found[: given["samples"]])
     if given["json"]:
         _print_json(model, prompt, best, seconds, None)
         return

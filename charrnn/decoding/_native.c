@@ -1,8 +1,8 @@
 /* The recurrent network one character at a time, close to what the machine's caches give.
  *
  * A character costs one pass over every weight, so weights are held as 8-bit integers, one scale for each row of a
- * matrix, and what they are multiplied with, hidden states between -1 and 1, as 14-bit ones. Products of integers are
- * exact in any order: whatever the processor and the number of threads, the same seed gives the same text.
+ * matrix, and so is what they are multiplied with, hidden states between -1 and 1. Sums of integers are exact in any
+ * order: whatever the processor and the number of threads, the same seed gives the same text.
  *
  * A thread owns a range of units: it computes all their gates and their new state, so that threads meet only once a
  * layer. `native_engine.py` says what may be run here; it checks nothing that the buffers' sizes do not show.
@@ -13,6 +13,7 @@
 #include <math.h>
 
 enum { ROWS = 4, MAX_LAYERS = 64 };
+enum { ONE = 127, ZERO = 128 }; /* a hidden state of 1, and of 0, as integers: 255 and 128 */
 
 /* ---------------------------------------------------------------- weights */
 
@@ -36,12 +37,11 @@ typedef struct {
     Layer layer[MAX_LAYERS];
     Matrix head; /* (V, H) */
     const float *head_bias;
-    int shift; /* a hidden state of 1 is 2^shift */
     float *floats; /* table and biases, owned */
 } Model;
 
 /* Round a float32 matrix to 8 bits: the largest magnitude of a row becomes 127. */
-static bool quantise(Matrix *matrix, const float *from, int rows, int columns, int shift) {
+static bool quantise(Matrix *matrix, const float *from, int rows, int columns) {
     matrix->rows = rows, matrix->columns = columns, matrix->stride = padded(columns);
     /* Three rows more than there are: rows are read four at a time. */
     matrix->weight = reserve((rows + ROWS) * matrix->stride);
@@ -63,7 +63,7 @@ static bool quantise(Matrix *matrix, const float *from, int rows, int columns, i
             to[i] = (int8_t)rounded;
             sum += rounded;
         }
-        matrix->scale[row] = ldexpf(largest / 127.0f, -shift);
+        matrix->scale[row] = largest / 127.0f / ONE;
         matrix->sum[row] = sum;
     }
     return true;
@@ -73,16 +73,9 @@ static void discard(Matrix *matrix) { release(matrix->weight), release(matrix->s
 
 /* ---------------------------------------------------------------- one call: T characters of B sequences */
 
-/* Hidden states as integers, in the form that the products want: see `pack`. */
-typedef struct {
-    int16_t *whole;
-    uint8_t *high, *low;
-} Packed;
-
 typedef struct {
     const Model *model;
     int T, B, threads, level;
-    bool wide;         /* whether products are of bytes (VNNI) rather than of 16-bit integers */
     int64_t *ids;      /* (T, B): read, or drawn */
     float *part[2];    /* state, (L, B, H) each, replaced */
     float *logits;     /* (T, B, V) of a run; (B, V) of a draw, replaced */
@@ -96,7 +89,7 @@ typedef struct {
     float coldness;           /* 1 / temperature; 0: the likeliest */
     double *nats;             /* (T, B) */
     /* Scratch: */
-    Packed *packed; /* two per layer, (B, stride): of the step before, and of this one */
+    uint8_t *packed[2 * MAX_LAYERS]; /* two per layer, (B, stride): hidden states of the step before, and of this one */
     float *gates;   /* (threads, 2, G, H) */
     float *mass;    /* (threads, V) */
     size_t stride;
@@ -126,28 +119,18 @@ static void meet(Call *call) {
 static void meet(Call *call) { (void)call; }
 #endif
 
-/* Hidden states (count) between -1 and 1 as integers. */
-INLINE void pack(const Call *call, const float *h, Packed to, size_t at, int count) {
-    const int one = 1 << call->model->shift;
-    if (call->wide)
-        for (int i = 0; i < count; i++) { /* made positive, and split: bytes times signed bytes is one instruction */
-            int x = (int)(h[i] * one + (one + 0.5f));
-            to.high[at + i] = (uint8_t)(x >> 7);
-            to.low[at + i] = (uint8_t)(x & 127);
-        }
-    else
-        for (int i = 0; i < count; i++) to.whole[at + i] = (int16_t)((int)(h[i] * one + (one + 0.5f)) - one);
+/* Hidden states between -1 and 1 as integers between 1 and 255. */
+INLINE void pack(const float *h, uint8_t *to, int count) {
+    for (int i = 0; i < count; i++) to[i] = (uint8_t)(h[i] * ONE + (ZERO + 0.5f));
 }
 
 /* Four rows of a matrix times packed states. */
-INLINE void rows_of_words(const Call *call, const Matrix *m, int row, Packed x, size_t at, int32_t out[ROWS]) {
-    (void)call;
-    const int16_t *restrict states = x.whole + at;
+INLINE void rows_anywhere(const Matrix *m, int row, const uint8_t *restrict states, int32_t out[ROWS]) {
     for (int r = 0; r < ROWS; r++) {
         const int8_t *restrict weights = m->weight + (row + r) * m->stride;
         int32_t sum = 0;
-        for (int i = 0; i < m->columns; i++) sum += (int32_t)weights[i] * states[i];
-        out[r] = sum;
+        for (int i = 0; i < m->columns; i++) sum += (int16_t)weights[i] * (int16_t)states[i];
+        out[r] = sum - ZERO * m->sum[row + r];
     }
 }
 
@@ -155,43 +138,39 @@ INLINE void rows_of_words(const Call *call, const Matrix *m, int row, Packed x, 
 #define AVX2 "avx2"
 #define VNNI "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
 
-__attribute__((target(VNNI))) INLINE void rows_of_bytes(const Call *call, const Matrix *m, int row, Packed x,
-                                                        size_t at, int32_t out[ROWS]) {
+__attribute__((target(VNNI))) INLINE void rows_vnni(const Matrix *m, int row, const uint8_t *states,
+                                                    int32_t out[ROWS]) {
     const int8_t *w = m->weight + row * m->stride;
     const size_t s = m->stride;
-    __m512i h0 = _mm512_setzero_si512(), h1 = h0, h2 = h0, h3 = h0, l0 = h0, l1 = h0, l2 = h0, l3 = h0;
+    __m512i t0 = _mm512_setzero_si512(), t1 = t0, t2 = t0, t3 = t0;
     for (int i = 0; i < m->columns; i += 64, w += 64) {
-        const __m512i high = _mm512_load_si512(x.high + at + i), low = _mm512_load_si512(x.low + at + i);
-        const __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + s);
-        const __m512i w2 = _mm512_load_si512(w + 2 * s), w3 = _mm512_load_si512(w + 3 * s);
-        h0 = _mm512_dpbusd_epi32(h0, high, w0), l0 = _mm512_dpbusd_epi32(l0, low, w0);
-        h1 = _mm512_dpbusd_epi32(h1, high, w1), l1 = _mm512_dpbusd_epi32(l1, low, w1);
-        h2 = _mm512_dpbusd_epi32(h2, high, w2), l2 = _mm512_dpbusd_epi32(l2, low, w2);
-        h3 = _mm512_dpbusd_epi32(h3, high, w3), l3 = _mm512_dpbusd_epi32(l3, low, w3);
+        const __m512i x = _mm512_load_si512(states + i);
+        t0 = _mm512_dpbusd_epi32(t0, x, _mm512_load_si512(w));
+        t1 = _mm512_dpbusd_epi32(t1, x, _mm512_load_si512(w + s));
+        t2 = _mm512_dpbusd_epi32(t2, x, _mm512_load_si512(w + 2 * s));
+        t3 = _mm512_dpbusd_epi32(t3, x, _mm512_load_si512(w + 3 * s));
     }
-    /* high * 2^7 + low - 2^shift, and of each the sum of its 16 lanes: by halves, four rows at a time. */
-    __m512i t0 = _mm512_add_epi32(_mm512_slli_epi32(h0, 7), l0), t1 = _mm512_add_epi32(_mm512_slli_epi32(h1, 7), l1);
-    __m512i t2 = _mm512_add_epi32(_mm512_slli_epi32(h2, 7), l2), t3 = _mm512_add_epi32(_mm512_slli_epi32(h3, 7), l3);
+    /* Of each the sum of its 16 lanes: by halves, four rows at a time. */
     __m512i t01 = _mm512_add_epi32(_mm512_unpacklo_epi32(t0, t1), _mm512_unpackhi_epi32(t0, t1));
     __m512i t23 = _mm512_add_epi32(_mm512_unpacklo_epi32(t2, t3), _mm512_unpackhi_epi32(t2, t3));
     __m512i t = _mm512_add_epi32(_mm512_unpacklo_epi64(t01, t23), _mm512_unpackhi_epi64(t01, t23));
     __m256i u = _mm256_add_epi32(_mm512_castsi512_si256(t), _mm512_extracti64x4_epi64(t, 1));
     __m128i v = _mm_add_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
-    const __m128i offset = _mm_slli_epi32(_mm_loadu_si128((const __m128i *)(m->sum + row)), call->model->shift);
-    _mm_storeu_si128((__m128i *)out, _mm_sub_epi32(v, offset));
+    const __m128i zeros = _mm_mullo_epi32(_mm_set1_epi32(ZERO), _mm_loadu_si128((const __m128i *)(m->sum + row)));
+    _mm_storeu_si128((__m128i *)out, _mm_sub_epi32(v, zeros));
 }
 #endif
 
-typedef void Rows(const Call *, const Matrix *, int, Packed, size_t, int32_t[ROWS]);
+typedef void Rows(const Matrix *, int, const uint8_t *, int32_t[ROWS]);
 
 /* to[row - first] of each sequence = bias + scale * (weights x states), for rows first..last. */
-INLINE void product(const Call *call, Rows *rows_of, const Matrix *m, const float *bias, Packed x, int first, int last,
-                    float *to, size_t to_stride) {
+INLINE void product(const Call *call, Rows *rows_of, const Matrix *m, const float *bias, const uint8_t *x, int first,
+                    int last, float *to, size_t to_stride) {
     for (int row = first; row < last; row += ROWS) {
         const int count = last - row < ROWS ? last - row : ROWS;
         for (int b = 0; b < call->B; b++) {
             int32_t sums[ROWS];
-            rows_of(call, m, row, x, b * call->stride, sums);
+            rows_of(m, row, x + b * call->stride, sums);
             for (int r = 0; r < count; r++)
                 to[b * to_stride + row - first + r] = (bias ? bias[row + r] : 0) + m->scale[row + r] * (float)sums[r];
         }
@@ -265,7 +244,7 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
     float *from_input = call->gates + thread * 2 * gates, *from_hidden = from_input + gates;
     for (int k = 0; k < L; k++)
         for (int b = 0; b < B; b++)
-            pack(call, call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k], b * call->stride + first, count);
+            pack(call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k] + b * call->stride + first, count);
     meet(call);
     for (int t = 0; t < call->T; t++) {
         int64_t *ids = call->ids + (size_t)t * B;
@@ -281,7 +260,8 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
         }
         for (int k = 0; k < L; k++) {
             const Layer *layer = &model->layer[k];
-            const Packed before = call->packed[2 * k + (t & 1)], after = call->packed[2 * k + (~t & 1)];
+            const uint8_t *before = call->packed[2 * k + (t & 1)];
+            uint8_t *after = call->packed[2 * k + (~t & 1)];
             for (int g = 0; g < G && count > 0; g++) {
                 product(call, rows_of, &layer->hidden, layer->hidden_bias, before, g * H + first, g * H + last,
                         from_hidden + g * count, (size_t)G * count);
@@ -294,7 +274,7 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
                 const float *x = k > 0 ? from_input + (size_t)b * G * count : model->table + ids[b] * G * H + first;
                 cell_step(model->cell, x, from_hidden + (size_t)b * G * count, k > 0 ? count : H, count, count,
                           call->part[0] + at, model->parts > 1 ? call->part[1] + at : NULL);
-                pack(call, call->part[0] + at, after, b * call->stride + first, count);
+                pack(call->part[0] + at, after + b * call->stride + first, count);
             }
             meet(call);
         }
@@ -305,10 +285,10 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
     }
 }
 
-static void work_anywhere(Call *call, int thread) { work(call, thread, rows_of_words); }
+static void work_anywhere(Call *call, int thread) { work(call, thread, rows_anywhere); }
 #if X86
-__attribute__((target(AVX2))) static void work_avx2(Call *call, int thread) { work(call, thread, rows_of_words); }
-__attribute__((target(VNNI))) static void work_vnni(Call *call, int thread) { work(call, thread, rows_of_bytes); }
+__attribute__((target(AVX2))) static void work_avx2(Call *call, int thread) { work(call, thread, rows_anywhere); }
+__attribute__((target(VNNI))) static void work_vnni(Call *call, int thread) { work(call, thread, rows_vnni); }
 #endif
 
 static int level(void) {
@@ -341,18 +321,14 @@ static bool perform(Call *call) {
     const Model *model = call->model;
     const int L = model->num_layers, B = call->B, own = level();
     const size_t stride = padded(model->H), one = B * stride;
-    int16_t *states = reserve(2 * L * one * sizeof(int16_t));
+    uint8_t *states = reserve(2 * L * one);
     call->gates = reserve((size_t)call->threads * 2 * B * model->gates * model->H * sizeof(float));
     call->mass = reserve(call->threads * padded(model->V) * sizeof(float));
     const bool enough = states && call->gates && call->mass;
     if (enough) {
-        Packed packed[2 * MAX_LAYERS];
-        for (int k = 0; k < 2 * L; k++) {
-            packed[k].whole = states + k * one;
-            packed[k].high = (uint8_t *)packed[k].whole, packed[k].low = packed[k].high + one;
-        }
-        call->packed = packed, call->stride = stride;
-        call->level = call->level < own ? call->level : own, call->wide = call->level == 2;
+        for (int k = 0; k < 2 * L; k++) call->packed[k] = states + k * one;
+        call->stride = stride;
+        call->level = call->level < own ? call->level : own;
 #if THREADS
         atomic_init(&call->arrived, 0), atomic_init(&call->round, 0);
 #endif
@@ -387,11 +363,11 @@ static const float *copied(Model *model, size_t *used, PyObject *arrays, Py_ssiz
     return to;
 }
 
-static bool rounded(Matrix *matrix, PyObject *arrays, Py_ssize_t *index, int rows, int columns, int shift) {
+static bool rounded(Matrix *matrix, PyObject *arrays, Py_ssize_t *index, int rows, int columns) {
     Py_buffer view;
     const float *from = next_buffer(arrays, index, (size_t)rows * columns * sizeof(float), false, &view);
     if (!from) return false;
-    const bool enough = quantise(matrix, from, rows, columns, shift);
+    const bool enough = quantise(matrix, from, rows, columns);
     PyBuffer_Release(&view);
     if (!enough) PyErr_NoMemory();
     return enough;
@@ -405,13 +381,13 @@ static bool fill(Model *model, PyObject *arrays) {
     for (int k = 0; k < model->num_layers; k++) {
         Layer *layer = &model->layer[k];
         if (k > 0) {
-            if (!rounded(&layer->input, arrays, &index, rows, H, model->shift)) return false;
+            if (!rounded(&layer->input, arrays, &index, rows, H)) return false;
             if (!(layer->input_bias = copied(model, &used, arrays, &index, rows))) return false;
         }
-        if (!rounded(&layer->hidden, arrays, &index, rows, H, model->shift)) return false;
+        if (!rounded(&layer->hidden, arrays, &index, rows, H)) return false;
         if (!(layer->hidden_bias = copied(model, &used, arrays, &index, rows))) return false;
     }
-    return rounded(&model->head, arrays, &index, V, H, model->shift) &&
+    return rounded(&model->head, arrays, &index, V, H) &&
            (model->head_bias = copied(model, &used, arrays, &index, V));
 }
 
@@ -431,8 +407,6 @@ static PyObject *make_model(PyObject *module, PyObject *arguments) {
     if (!model) return PyErr_NoMemory();
     model->cell = cell, model->gates = gates, model->parts = parts, model->num_layers = num_layers;
     model->H = H, model->V = V;
-    /* Sums of H products of 7 bits and `shift` bits have to fit in 31. */
-    for (model->shift = 13; ((int64_t)127 * H) << model->shift >= INT64_C(1) << 31;) model->shift--;
     const size_t floats = (size_t)V * gates * H + 2 * num_layers * padded(gates * H) + padded(V) + 2 * ALIGNMENT;
     model->floats = reserve(floats * sizeof(float));
     if (!model->floats) PyErr_NoMemory();

@@ -68,9 +68,9 @@ def check_stop(stop: Any) -> None:
 class Sample:
     """A generated text, without its prompt.
 
-    ``nats`` is the surprisal of its characters, given a newline and the prompt, under the model itself: no filter
-    changes it. ``characters`` counts them in the model's unit; ``data`` is the text's exact bytes, from which ``text``
-    differs only where they are not UTF-8. ``score`` is what a beam search ranks by.
+    ``nats`` is the surprisal of its characters, given a newline and the prompt, under the model itself, in the engine's
+    precision: no filter changes it. ``characters`` counts them in the model's unit; ``data`` is the text's exact bytes,
+    from which ``text`` differs only where they are not UTF-8. ``score`` is what a beam search ranks by.
     """
 
     text: str

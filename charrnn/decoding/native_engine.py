@@ -1,10 +1,10 @@
 """The model on a CPU at the speed of its caches: the engine that ``sample`` uses, in C.
 
-Weights are rounded to 8 bits, a scale for each row, and hidden states to 14; sums and all else are exact integers or
-float32. A 2 x 256 LSTM on tiny Shakespeare loses 0.0002 bits per character by it (``benchmarks/sampling.py`` measures
-it); figures are never computed with it. Since integers add up to the same in any order, a seed gives the same text on
-every processor and with any number of threads. The kernel is ``_native.c``; where it could not be compiled,
-:class:`~charrnn.decoding.numpy_engine.NumpyEngine` does the same, slower.
+Weights are rounded to 8 bits, with a scale for each row, and so are hidden states where they are multiplied; everything
+else is float32. It costs less than 0.001 bits per character (``benchmarks/sampling.py`` measures it), and figures are
+never computed with it. Since integers add up to the same in any order, a seed gives the same text on every processor
+and with any number of threads. The kernel is ``_native.c``; where it could not be compiled,
+:class:`~charrnn.decoding.numpy_engine.NumpyEngine` does the same in float32, slower.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Floats = NDArray[np.float32]
 State = tuple[Floats, ...]
 
 _CELLS = {"rnn": 0, "lstm": 1, "gru": 2}  # as the kernel numbers them
-#: Weights that one thread reads sooner than two have met, at the end of each layer; about half of a core's own cache.
-_PER_THREAD = 1_000_000
+#: Weights that one thread reads sooner than two have met at the end of each layer.
+_PER_THREAD = 400_000
 #: Products of a call that take longer than to start a thread.
 _WORTH_STARTING = 10_000_000
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
 from charrnn.data.vocabulary import Unit, Vocabulary, to_codes
 from charrnn.decoding.engine import Engine
+from charrnn.decoding.generator import Sample
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, surprisals, surprisals_of_lines
@@ -188,6 +189,28 @@ def _utf8_length(codes: NDArray[np.integer[Any]], unit: Unit) -> int:
     """Bytes of the UTF-8 form of code points; bytes are their own."""
     longer = (0x80, 0x800, 0x10000) if unit == "char" else ()
     return len(codes) + sum(int((codes >= bound).sum()) for bound in longer)
+
+
+def in_float32(checkpoint: Checkpoint, prompt: str, samples: Sequence[Sample]) -> list[Sample]:
+    """Generated texts with the figures that scoring gives them, whatever precision drew or found them."""
+    vocabulary = checkpoint.vocabulary
+    before = vocabulary.encode(prompt)
+    after = [
+        vocabulary.encode(sample.text)
+        if vocabulary.unit == "char"
+        else vocabulary.encode_codes(np.frombuffer(sample.data, np.uint8))
+        for sample in samples
+    ]
+    engine = scoring_engine(checkpoint, sum(len(before) + len(ids) for ids in after))
+    texts = [np.concatenate((before, ids)) for ids in after]
+    costs = surprisals_of_lines(engine, texts, vocabulary.index("\n"))
+    scored = []
+    for sample, each in zip(samples, costs, strict=True):
+        nats = float(each[len(before) :].sum())
+        # What a search ranks by is the log-probability over a function of the length.
+        score = None if sample.score is None else sample.score * (nats / sample.nats if sample.nats else 1.0)
+        scored.append(replace(sample, nats=nats, score=score))
+    return scored
 
 
 @dataclass(frozen=True)

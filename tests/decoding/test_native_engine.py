@@ -35,20 +35,57 @@ def rounded(weight: NDArray[Any]) -> NDArray[np.float32]:
     return (np.round(weight / scale) * scale).astype(np.float32)
 
 
-def with_rounded_weights(checkpoint: Checkpoint) -> Checkpoint:
-    """What the kernel is to compute with: every matrix of recurrent layers and output but layer 0's of the input."""
-    weights = {
-        name: rounded(array) if array.ndim == 2 and name not in ("embedding.weight", "layers.0.weight_ih_l0") else array
-        for name, array in checkpoint.weights.items()
-    }
-    return dataclasses.replace(checkpoint, weights=weights)
+class Reference:
+    """The network by its equations, with every product as the kernel has it: of rounded weights and rounded states."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.weights, self.config = checkpoint.weights, checkpoint.config.model
+        self.symbols = len(checkpoint.vocabulary)
+        self.cell = CELLS[self.config.cell]
+
+    def product(self, name: str, h: NDArray[np.float32]) -> NDArray[np.float32]:
+        states = np.floor(h * np.float32(127) + np.float32(0.5)) / 127
+        return (states @ rounded(self.weights[name]).T).astype(np.float32)
+
+    def initial_state(self, batch_size: int) -> tuple[NDArray[np.float32], ...]:
+        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
+        return tuple(np.zeros(shape, np.float32) for _ in self.cell.state)
+
+    def select(self, state: Any, rows: Any) -> Any:
+        return tuple(part[:, rows] for part in state)
+
+    def step(self, ids: Any, state: Any) -> Any:
+        layers, x = [], None
+        for k in range(self.config.num_layers):
+            w = f"layers.{k}."
+            if x is None:
+                from_input = self.weights["embedding.weight"][ids] @ self.weights[w + "weight_ih_l0"].T
+            else:
+                from_input = self.product(w + "weight_ih_l0", x)
+            from_hidden = self.product(w + "weight_hh_l0", state[0][k]) + self.weights[w + "bias_hh_l0"]
+            parts, _ = self.cell.step(
+                np, from_input + self.weights[w + "bias_ih_l0"], from_hidden, tuple(part[k] for part in state)
+            )
+            layers.append(parts)
+            x = parts[0]
+        assert x is not None
+        return self.product("head.weight", x) + self.weights["head.bias"], tuple(
+            map(np.stack, zip(*layers, strict=True))
+        )
+
+    def run(self, ids: Any, state: Any) -> Any:
+        rows = []
+        for each in ids:
+            logits, state = self.step(each, state)
+            rows.append(logits)
+        return np.stack(rows), state
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("hidden_size", [1, 12, 67, 130])
 @pytest.mark.parametrize("batch_size", [1, 5])
-def test_is_the_network_with_rounded_weights(
+def test_is_the_network_with_rounded_weights_and_states(
     tiny_checkpoint: Make, cell: str, num_layers: int, hidden_size: int, batch_size: int
 ) -> None:
     checkpoint = tiny_checkpoint(cell=cell, num_layers=num_layers, hidden_size=hidden_size)
@@ -56,13 +93,16 @@ def test_is_the_network_with_rounded_weights(
     smaller = {name: array / hidden_size**0.5 for name, array in checkpoint.weights.items()}
     checkpoint = dataclasses.replace(checkpoint, weights=smaller)
     ours = NativeEngine.from_checkpoint(checkpoint)
-    reference = NumpyEngine.from_checkpoint(with_rounded_weights(checkpoint))
+    reference = Reference(checkpoint)
     ids = np.random.default_rng(0).integers(0, ours.symbols, (40, batch_size))
     expected, expected_state = reference.run(ids, reference.initial_state(batch_size))
     found, state = ours.run(ids, ours.initial_state(batch_size))
-    np.testing.assert_allclose(log_softmax(found), log_softmax(expected), atol=3e-3)
+    # Where a state is half way between two integers, the last bit decides which one: rare, and then a small difference.
+    difference = np.abs(log_softmax(found) - log_softmax(expected))
+    assert np.median(difference) < 1e-4
+    assert difference.max() < 2e-2
     for ours_part, reference_part in zip(state, expected_state, strict=True):
-        np.testing.assert_allclose(ours_part, reference_part, atol=3e-3)
+        np.testing.assert_allclose(ours_part, reference_part, atol=2e-2)
     state = ours.initial_state(batch_size)
     for t in range(len(ids)):
         logits, state = ours.step(ids[t], state)
@@ -160,7 +200,7 @@ def test_a_row_of_zeros_and_a_large_vocabulary(tiny_checkpoint: Make) -> None:
     checkpoint.weights["head.weight"][5] = 0
     checkpoint.weights["layers.1.weight_hh_l0"][:] = 0
     ours = NativeEngine.from_checkpoint(checkpoint)
-    reference = NumpyEngine.from_checkpoint(with_rounded_weights(checkpoint))
+    reference = Reference(checkpoint)
     ids = np.random.default_rng(0).integers(0, ours.symbols, (20, 1))
     found, _ = ours.run(ids, ours.initial_state(1))
     expected, _ = reference.run(ids, reference.initial_state(1))
@@ -182,7 +222,7 @@ def test_what_it_cannot_run_goes_to_numpy(tiny_checkpoint: Make, monkeypatch: py
 
 def test_beam_search_finds_what_it_finds_by_numpy_on_the_rounded_weights(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint()
-    ours, reference = engine_for(checkpoint), NumpyEngine.from_checkpoint(with_rounded_weights(checkpoint))
+    ours, reference = engine_for(checkpoint), Reference(checkpoint)
     found, expected = (
         beam_search(engine, checkpoint.vocabulary, "a", BeamSearch(4, 12))[0] for engine in (ours, reference)
     )
