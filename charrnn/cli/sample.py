@@ -258,7 +258,8 @@ def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[st
     began = time.perf_counter()
     found = beam_search(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
     seconds = time.perf_counter() - began
-    best = in_float32(model, prompt, found[: given["samples"]])
+    # Ranked by what is printed; the search may have compared close ones in lower precision.
+    best = sorted(in_float32(model, prompt, found), key=lambda one: -(one.score or 0.0))[: given["samples"]]
     if given["json"]:
         _print_json(model, prompt, best, seconds, None)
         return
