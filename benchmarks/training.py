@@ -59,7 +59,7 @@ def begin(
     training = TrainingConfig(batch_size=batch_size, sequence_length=sequence_length, steps=1_000_000)
     characters = corpus.splits["train"].characters
     choice = settle(Config(model, training), characters=characters, machine=machine(compute))
-    return Trainer(choice.config, corpus, compute)
+    return Trainer(choice.config, corpus, compute, notify=print)
 
 
 def whole(trainer: Trainer) -> Step:

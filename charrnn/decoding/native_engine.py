@@ -77,11 +77,16 @@ class NativeEngine:
             arrays += of_hidden
         head = weights["embedding.weight" if config.tie_weights else "head.weight"]
         arrays += [_contiguous(head), _contiguous(weights["head.bias"])]
-        self._products = sum(array.size for array in arrays[1:])
+        self._products = sum(array.size for array in arrays[1:] if array.ndim == 2)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
         sizes = (self._cell.num_gates, len(self._cell.state), config.num_layers, config.hidden_size, symbols)
         self._model = _native.model(_CELLS[config.cell], *sizes, arrays)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights that every character takes the reading of."""
+        return self._products  # one byte each
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:

@@ -10,7 +10,7 @@ Products are float32, not TF32: rounded differently for one sequence and for man
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from charrnn.cells import connect
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Frontier
+from charrnn.model.graphs import Graphs, Run
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import State, TorchEngine
 
@@ -35,8 +36,6 @@ STEPS = 32
 WARM_UP = 2
 #: Noise, in numbers, that is made at once: bounds the memory, some 40 bytes for each.
 NOISE = 2**24
-
-Run = Callable[[], None]
 
 
 class DrawingTorchEngine(TorchEngine):
@@ -193,39 +192,6 @@ class Desk:
         self.places.copy_(torch.from_numpy(frontier.places))
         for part, given in zip(self.state, frontier.state, strict=True):
             part.copy_(given)
-
-
-class Graphs:
-    """What :class:`Replayed` needs of a CUDA device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        # Nothing can be captured on the default stream; and cuBLAS keeps a workspace for each stream, which must exist.
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def warm_up(self, run: Run) -> None:
-        """Run on the side stream, after what the current one has to do and before what it will get to do."""
-        current = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            run()
-        current.wait_stream(self.stream)
-
-    def capture(self, run: Run) -> Run:
-        """Record what ``run`` would launch, without computing it; returns what computes it, each time it is called.
-
-        Raises:
-            RuntimeError: something in it cannot be captured.
-        """
-        graph = torch.cuda.CUDAGraph()
-        current = torch.cuda.current_stream(self.device)
-        try:
-            with torch.cuda.graph(graph, stream=self.stream):
-                run()
-        finally:
-            # torch.cuda.graph leaves the side stream current if ending a broken capture raises.
-            torch.cuda.set_stream(current)
-        return graph.replay
 
 
 class Replayed:

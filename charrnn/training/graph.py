@@ -8,6 +8,8 @@ from functools import partial
 
 import torch
 
+from charrnn.model.graphs import Graphs, Run
+
 #: Steps run plainly before their like is captured: the first ones choose kernels, load them and create the
 #: optimiser's tensors, none of which may happen during a capture. They are steps of the training like any other.
 WARM_UP = 3
@@ -15,51 +17,19 @@ WARM_UP = 3
 #: it must not have queued minutes of work when the time is over. Four are enough that the device never idles.
 AHEAD = 4
 
-Run = Callable[[], None]
 
-
-class CUDA:
-    """What :class:`GraphedStep` needs of the device.
+class CUDA(Graphs):
+    """What :class:`GraphedStep` needs of a CUDA device.
 
     Args:
-        device: a CUDA device.
-        generator: the source of all random numbers in a step; each replay draws new ones, as plain steps would.
+        device: the device.
+        generator: the source of all random numbers in a step.
     """
 
     def __init__(self, device: torch.device, generator: torch.Generator) -> None:
-        self.device, self.generator = device, generator
-        # Warm-up and capture share one side stream: nothing can be captured on the default stream, and cuBLAS keeps
-        # a workspace per stream, which so exists before the capture.
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        # One memory for all graphs: a step leaves nothing there, so the next one may use it, whichever it is.
-        self.pool = torch.cuda.graph_pool_handle()
+        super().__init__(device, generator)
         events = (torch.cuda.Event(blocking=True) for _ in range(AHEAD))  # type: ignore[no-untyped-call]
         self.events = list(events)
-
-    def warm_up(self, run: Run) -> None:
-        """Run on the side stream, after what the current stream has to do and before what it will get to do."""
-        current = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            run()
-        current.wait_stream(self.stream)
-
-    def capture(self, run: Run) -> Run:
-        """Record what ``run`` would launch, without computing it; returns what computes it, each time it is called.
-
-        Raises:
-            RuntimeError: something in it cannot be captured.
-        """
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.generator)
-        current = torch.cuda.current_stream(self.device)
-        try:
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-                run()
-        finally:
-            # torch.cuda.graph leaves the side stream current if ending a broken capture raises.
-            torch.cuda.set_stream(current)
-        return graph.replay
 
     def wait(self, step: int) -> None:
         """Wait until the step ``AHEAD`` before this one is computed; an event never recorded is not waited for."""

@@ -21,7 +21,7 @@ def capture(trainer: Trainer) -> tuple[Arrays, dict[str, Any]]:
     state: dict[str, Tensor | NDArray[Any]] = {}
     for name, parameter in trainer.model.named_parameters():
         state[f"model.{name}"] = parameter.detach()
-        for key, value in trainer.optimizer.state.get(parameter, {}).items():
+        for key, value in trainer.optimizer.state[parameter].items():
             state[f"optimizer.{name}.{key}"] = value
     for part, value in enumerate(trainer.state):
         state[f"hidden.{part}"] = value
@@ -67,15 +67,9 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
 
     names = [name for name, _ in trainer.model.named_parameters()]
     trainer.model.load_weights({name: arrays[f"model.{name}"] for name in names})
-    order = {id(p): k for k, p in enumerate(p for g in trainer.optimizer.param_groups for p in g["params"])}
-    moments = {}
     for name, parameter in trainer.model.named_parameters():
-        prefix = f"optimizer.{name}."
-        moments[order[id(parameter)]] = {
-            key.removeprefix(prefix): tensor(key) for key in arrays if key.startswith(prefix)
-        }
-    groups = trainer.optimizer.state_dict()["param_groups"]
-    trainer.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for key, value in trainer.optimizer.state[parameter].items():
+            value.copy_(tensor(f"optimizer.{name}.{key}").reshape(value.shape))
     for part, value in enumerate(trainer.state):
         value.copy_(tensor(f"hidden.{part}"))
     if arrays["generator"].shape == trainer.generator.get_state().shape:

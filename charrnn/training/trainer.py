@@ -28,6 +28,7 @@ from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
 from charrnn.training.graph import CUDA, GraphedStep
+from charrnn.training.optimizer import AdamW
 from charrnn.training.schedules import learning_rate
 from charrnn.training.state import capture, restore
 from charrnn.training.windows import DeviceWindows, HostWindows
@@ -86,16 +87,11 @@ class Trainer:
         self.rate = training.learning_rate
         matrices = [p for p in self.parameters if p.dim() > 1]
         others = [p for p in self.parameters if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": training.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+        self.optimizer = AdamW(
+            [(matrices, training.weight_decay), (others, 0.0)],
             # A number would be part of a captured step; a tensor is read each time.
             lr=torch.tensor(self.rate, device=compute.device) if compute.has_graphs else self.rate,
             betas=(0.9, training.beta2),
-            fused=compute.device.type in ("cpu", "cuda"),
-            capturable=compute.has_graphs,
         )
         self.scaler = self._new_scaler()
         self.streams = Streams(
@@ -237,11 +233,10 @@ class Trainer:
             warmup=training.warmup,
             final=training.final_learning_rate,
         )
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(self.rate)
-            else:
-                group["lr"] = self.rate
+        if isinstance(self.optimizer.lr, Tensor):
+            self.optimizer.lr.fill_(self.rate)
+        else:
+            self.optimizer.lr = self.rate
         # The average's horizon grows with the run: it covers a fixed share of the steps so far.
         self.weight.fill_(1 / max(1.0, training.averaging * (self.step + 1)))
         self.count.fill_(count)
@@ -271,12 +266,12 @@ class Trainer:
         # all as it was, and to the scale's update. Which of the three comes next is the scaler's own, on the host;
         # after the update it is as before, so it need not run in a replay.
         self.scaler.scale(nats / self.count).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
+        self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, training.clip or math.inf)
-        self.scaler.step(self.optimizer)
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
         self.scaler.update()
         # Also before the next capture: a gradient that is there would be added to, where it lies.
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         with torch.no_grad():
             self.norm.copy_(norm)
             for part, after in zip(self.state, state, strict=True):
@@ -291,7 +286,7 @@ class Trainer:
         """After a failed capture. It computed nothing, so the tensors are as the last step left them; this mends what
         torch keeps beside them."""
         # They would lie in the lost graph's memory.
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         # It may stand between unscale_ and update.
         scaler, self.scaler = self.scaler, self._new_scaler()
         self.scaler.load_state_dict(scaler.state_dict())
