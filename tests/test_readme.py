@@ -94,3 +94,10 @@ def test_every_room_is_in_the_picture_and_every_named_room_exists():
     }
     assert named <= there
     assert there - named <= {"provenance.py", "api.py"}
+
+
+def test_its_tables_of_speed_are_those_of_the_committed_results():
+    printed = subprocess.run(
+        [sys.executable, "benchmarks/table.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"table.py --write -->\n\n{printed.stdout}\n<!-- end" in README

@@ -13,6 +13,7 @@ from charrnn.data.corpus import Corpus
 from charrnn.data.sources import corpus_name
 from charrnn.errors import CheckpointError, TextError, UsageError
 from charrnn.evaluation.evaluator import trained_on
+from charrnn.model import sequence
 from charrnn.model.compute import Compute, choose_compute
 from charrnn.presets import PRESETS, settle
 from charrnn.provenance import environment
@@ -92,7 +93,9 @@ def _one_length(given: Config) -> None:
 
 def machine(compute: Compute) -> str:
     """The presets' name for a device."""
-    return f"cpu-{compute.precision}" if compute.device.type == "cpu" else compute.device.type
+    if compute.device.type != "cpu":
+        return compute.device.type
+    return "cpu-amx" if compute.precision == "bf16" and sequence.available() else f"cpu-{compute.precision}"
 
 
 def _start(init_from: str, corpus: Corpus, given: Config, root: Path, notify: Notify) -> tuple[Checkpoint, Config]:
