@@ -12,8 +12,11 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+from report import text_file
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -51,15 +54,15 @@ def gpu_targets() -> list[tuple[str, float, float, bool]]:
     """What a GPU's results were to be, and are: what, target, measured, whether more is better. For an H200."""
     training, quality, sampling = (json.loads((RESULTS / f"{name}-cuda.json").read_text()) for name, _ in CUDA)
     row: dict[str, Any] = training["results"]["lstm 3x768"]
-    single = max(one["single"] for one in sampling["results"].values())
-    batch = max(one["batch"] for one in sampling["results"].values())
+    sampled = sampling["results"]["2x256"]
     (run,) = quality["charrnn"]
+    seconds = run["wall_seconds"] if run["reached"] == len(run["runs"]) else float("inf")
     targets = [
         ("training 3x768, of the fused layers' bound", 0.8, row["whole_over"]["layers"], True),
         ("training 3x768, characters/s", 3e6, row["characters_per_second"]["whole"], True),
-        ("seconds to 1.4697 nats, from process start", 30.0, run["wall_seconds"], False),
-        ("sampling, one stream, characters/s", 30_000.0, single, True),
-        ("sampling, 8,192 streams, characters/s", 5e6, batch, True),
+        ("seconds to 1.4697 nats, from process start", 30.0, seconds, False),
+        ("sampling 2x256, one stream, characters/s", 30_000.0, sampled["single"], True),
+        ("sampling 2x256, 8,192 streams, characters/s", 5e6, sampled["batch"], True),
     ]
     if "ratio" in quality:
         targets.append(("nanoGPT's seconds over charrnn's", 2.0, quality["ratio"], True))
@@ -72,15 +75,20 @@ def main() -> None:
     parser.add_argument("--nanogpt", type=Path, metavar="FOLDER", help="a checkout of karpathy/nanoGPT, left as it is")
     arguments = parser.parse_args()
     suffix = "" if arguments.device == "cpu" else f"-{arguments.device}"
-    for name, options in CPU if arguments.device == "cpu" else CUDA:
-        command = [sys.executable, str(HERE / f"{name}.py"), *options]
-        command += ["--json", str(RESULTS / f"{name}{suffix}.json")]
-        if arguments.device != "cpu":
-            command += ["--device", arguments.device]
-        if name == "time_to_quality" and arguments.nanogpt:
-            command += ["--nanogpt", str(arguments.nanogpt)]
-        print(f"\n{name}", flush=True)
-        subprocess.run(command, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        model = ["-m", "charrnn", "train", str(text_file(None, "shakespeare.txt")), "--split", "90,10,0", "--quiet"]
+        subprocess.run([sys.executable, *model, "--run", "model", "--time-limit", "80s"], check=True, cwd=folder)
+        for name, options in CPU if arguments.device == "cpu" else CUDA:
+            command = [sys.executable, str(HERE.resolve() / f"{name}.py"), *options]
+            command += ["--json", str(RESULTS.resolve() / f"{name}{suffix}.json")]
+            if arguments.device != "cpu":
+                command += ["--device", arguments.device]
+            if name == "sampling":
+                command += ["--checkpoint", "model"]
+            if name == "time_to_quality" and arguments.nanogpt:
+                command += ["--nanogpt", str(arguments.nanogpt.resolve())]
+            print(f"\n{name}", flush=True)
+            subprocess.run(command, check=True, cwd=folder)
     if arguments.device == "cuda":
         for what, target, measured, more in gpu_targets():
             met = measured >= target if more else measured <= target

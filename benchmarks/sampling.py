@@ -8,7 +8,7 @@ Beside them:
 - ``stepped``: ``nn.LSTM`` given one character a call, as a sampler without an engine of its own does.
 - ``limit``, on a CPU: every weight has to be read once for a character. Bytes of the engine's weights over the
   bandwidth at which the fastest of several library routines (sums and matrix-vector products of numpy and torch, on one
-  thread and on all) reads as many bytes, again and again, as sampling does.
+  thread and on all) reads as many bytes, or twice or four times as many, for less is not read more slowly.
 - ``first``: seconds from the start of ``charrnn sample`` to its first byte, less those of all of ``charrnn --help``.
 
 With ``--checkpoint``, what the engine's rounded weights cost: bits per character of the checkpoint's validation split.
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,15 +54,18 @@ def random_checkpoint(hidden_size: int) -> Checkpoint:
 
 
 @torch.inference_mode()
-def step_fused(checkpoint: Checkpoint, length: int) -> None:
+def step_fused(checkpoint: Checkpoint, device: str, length: int) -> str:
     """What a sampler without an engine of its own does: torch's fused layer, one character a call."""
     model = CharRNN(checkpoint.config.model, len(VOCABULARY)).eval()
     model.load_weights(checkpoint.weights)
-    state, generator = model.initial_state(1), torch.Generator().manual_seed(0)
-    ids = torch.zeros(1, 1, dtype=torch.long)
+    model.to(device)
+    state, generator = model.initial_state(1), torch.Generator(device).manual_seed(0)
+    ids, text = torch.zeros(1, 1, dtype=torch.long, device=device), []
     for _ in range(length):
         logits, state = model(ids, state)
         ids = torch.multinomial(logits[0].softmax(-1), 1, generator=generator)
+        text.append(VOCABULARY.character(int(ids)))
+    return "".join(text)
 
 
 def rate(run: Callable[[], object], characters: int, runs: int) -> float:
@@ -76,16 +80,14 @@ def rate(run: Callable[[], object], characters: int, runs: int) -> float:
 
 def bandwidth(size: int) -> float:
     """Bytes per second at which so many bytes are read, again and again, by the routine that is fastest at it."""
-    columns = 1024
-    matrix = np.ones((max(1, size // 4 // columns), columns), np.float32)
-    vector = np.ones(columns, np.float32)
-    tensor, operand = torch.from_numpy(matrix), torch.from_numpy(vector)
-    threads = torch.get_num_threads()
-    rates = []
-    for count in {1, threads}:
-        torch.set_num_threads(count)
-        for routine in (tensor.sum, lambda: torch.mv(tensor, operand), lambda: np.dot(matrix, vector)):
-            rates.append(rate(routine, matrix.nbytes, 200))
+    columns, threads, rates = 1024, torch.get_num_threads(), []
+    for rows in (size // 4 // columns * times for times in (1, 2, 4)):
+        matrix, vector = np.ones((rows, columns), np.float32), np.ones(columns, np.float32)
+        tensor, operand = torch.from_numpy(matrix), torch.from_numpy(vector)
+        routines = (tensor.sum, partial(torch.mv, tensor, operand), partial(np.dot, matrix, vector))
+        for count in {1, threads}:
+            torch.set_num_threads(count)
+            rates += [rate(routine, matrix.nbytes, 200) for routine in routines]
     torch.set_num_threads(threads)
     return max(rates)
 
@@ -101,8 +103,8 @@ def measure(hidden_size: int, device: str, batch: int, runs: int) -> dict[str, f
             lambda: generate(many, VOCABULARY, "", Sampling(length=length, samples=batch)), length * batch, runs
         ),
         "beam_5": rate(lambda: beam_search(one, VOCABULARY, "", BeamSearch(5, 300)), 300, runs),
-        "stepped": rate(lambda: step_fused(checkpoint, 200), 200, runs),
-        "first": first_character(checkpoint, runs),
+        "stepped": rate(lambda: step_fused(checkpoint, device, 200), 200, runs),
+        "first": first_character(checkpoint, device, runs),
     }
     row["single_over_stepped"] = row["single"] / row["stepped"]
     if isinstance(one, NativeEngine):
@@ -113,7 +115,7 @@ def measure(hidden_size: int, device: str, batch: int, runs: int) -> dict[str, f
     return row
 
 
-def first_character(checkpoint: Checkpoint, runs: int) -> float:
+def first_character(checkpoint: Checkpoint, device: str, runs: int) -> float:
     """Seconds to the first byte of a sample, less those of ``charrnn --help``; medians, in turns."""
     command = [sys.executable, "-m", "charrnn"]
     seconds: dict[str, list[float]] = {"help": [], "sample": []}
@@ -125,7 +127,7 @@ def first_character(checkpoint: Checkpoint, runs: int) -> float:
             subprocess.run([*command, "--help"], check=True, capture_output=True)
             seconds["help"].append(time.perf_counter() - began)
             began = time.perf_counter()
-            arguments = [*command, "sample", str(path), "--length", "2000"]
+            arguments = [*command, "sample", str(path), "--length", "2000", "--device", device]
             with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
                 assert process.stdout is not None
                 process.stdout.read(1)

@@ -65,11 +65,12 @@ def quality() -> str:
         "Time to quality: tiny Shakespeare, 90/10, float32, state carried (`python benchmarks/time_to_quality.py`):\n\n"
         + table("nats per character to reach | seconds from Enter | training | reached (median) | runs", rows)
     )
-    if "nanogpt" in document:
+    if "ratio" in document:
         other = document["nanogpt"]
         text += (
-            f"\nnanoGPT's recipe for a CPU takes {other['wall_seconds']:.0f} s on the same machine to its"
-            f" {other['lowest_nats_per_char']:.3f}: {document['ratio']:.1f} times as long.\n"
+            f"\nnanoGPT's recipe for a CPU takes {other['lowest_at_seconds']:.0f} s on the same machine to its"
+            f" {other['lowest_nats_per_char']:.3f}: {document['ratio']:.1f} times as long as"
+            f" {document['ratio_for_target']:g} takes here.\n"
         )
     return text
 
@@ -93,7 +94,7 @@ def sampling() -> str:
     for cost in document["rounding"]:
         text += (
             f"\nRounding weights and states to 8 bits costs {cost['difference']:.5f} bits per character"
-            f" ({cost['checkpoint']}: {cost['float32']:.4f}).\n"
+            f" (a model of 80 s on tiny Shakespeare, {cost['float32']:.4f} in float32).\n"
         )
     return text
 
@@ -107,7 +108,7 @@ def growth() -> str:
             f"{row[name]['seconds']:.1f} s, {row[name]['megabytes']:.0f} MB" for name in ("prepare", "train", "eval")
         ]
         rows.append([f"{int(size):,} MB", *figures, f"{row['train']['until_step']:.1f} s"])
-    return "Growth with the text (`python benchmarks/growth.py`): time and peak memory.\n\n" + table(
+    return "Growth with the text (`python benchmarks/growth.py`): time and peak memory, of one run each.\n\n" + table(
         "text | prepare | train, 20 steps | eval, 100 kB | from Enter to the first step", rows
     )
 

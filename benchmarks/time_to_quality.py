@@ -13,7 +13,7 @@ Wall and trained are given as the median over the runs.
 With ``--nanogpt``, a checkout of karpathy/nanoGPT trains after them on the same characters, in a copy: on a CPU by its
 README's recipe for one, on a GPU by its ``config/train_shakespeare_char.py`` as it is. Its figure is its own: the mean
 over random windows, each from an empty context, of which the last and the lowest that it printed are given. Its text is
-prepared beforehand, outside its time. The ratio is for the target nearest to its lowest.
+prepared beforehand, outside its time. The ratio is of the seconds to its lowest and to the target nearest to that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 from report import header, text_file
 
 #: Nats per character, the time limit that should do, how many runs.
-TARGETS = ((1.886, 5, 3), (1.4697, 60, 3))
+TARGETS = ((1.886, 4, 3), (1.4697, 80, 3))
 #: nanoGPT's own for a CPU, and for a GPU no more than its file says.
 CPU_RECIPE = [
     "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1", "--block_size=64", "--batch_size=12",
@@ -145,13 +145,15 @@ def main() -> None:
     if arguments.nanogpt:
         other = nanogpt(arguments.nanogpt, text, RECIPES[arguments.device])
         nearest = min(results, key=lambda result: abs(result["target"] - other["lowest_nats_per_char"]))
-        ratio = other["wall_seconds"] / nearest["wall_seconds"]
-        document |= {"nanogpt": other, "ratio": ratio, "ratio_for_target": nearest["target"]}
         print(
             f" nanoGPT{other['wall_seconds']:13.1f} s{other['last_nats_per_char']:18.4f} last, "
-            f"{other['lowest_nats_per_char']:.4f} lowest, after {other['lowest_at_seconds']:.1f} s\n"
-            f"nanoGPT's wall is {ratio:.1f} times charrnn's for {nearest['target']} (reached by {nearest['reached']})"
+            f"{other['lowest_nats_per_char']:.4f} lowest, after {other['lowest_at_seconds']:.1f} s"
         )
+        document["nanogpt"] = other
+        if nearest["reached"] == len(nearest["runs"]):
+            ratio = other["lowest_at_seconds"] / nearest["wall_seconds"]
+            document |= {"ratio": ratio, "ratio_for_target": nearest["target"]}
+            print(f"{ratio:.1f} times charrnn's wall for {nearest['target']}")
     if arguments.json:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 

@@ -19,9 +19,9 @@ import numpy as np
 from charrnn.checkpoint import Checkpoint, locate
 from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.decoding.engine import Engine, engine_for
 from charrnn.errors import UsageError
-from charrnn.evaluation.evaluator import evaluate
+from charrnn.evaluation.evaluator import evaluate, in_float32
 from charrnn.evaluation.metrics import Figures
 from charrnn.presets import PRESETS
 
@@ -45,9 +45,10 @@ class Model:
         return self.checkpoint.vocabulary
 
     @cached_property
-    def engine(self) -> NumpyEngine:
-        """The model as steps: ids (B,) and state to logits (B, V) and state."""
-        return NumpyEngine.from_checkpoint(self.checkpoint)
+    def engine(self) -> Engine:
+        """The model as steps: ids (B,) and state to logits (B, V) and state. It is the one of ``charrnn sample``, which
+        may round weights to 8 bits; see :mod:`charrnn.decoding.native_engine`."""
+        return engine_for(self.checkpoint)
 
     def generate(self, prompt: str = "", *, length: int = 500, beam: int | None = None, **settings: Any) -> str:
         """Text that goes on from ``prompt``, without it.
@@ -70,7 +71,8 @@ class Model:
         _check_names(settings, known, "generate()" if beam is None else "generate() with beam")
         if beam is not None:
             search = BeamSearch(beam=beam, length=length, **settings)
-            return beam_search(self.engine, self.vocabulary, prompt, search, utf8=utf8)[0].text
+            found = beam_search(self.engine, self.vocabulary, prompt, search, utf8=utf8)
+            return in_float32(self.checkpoint, prompt, found)[0].text
         settings.setdefault("seed", int(np.random.default_rng().integers(2**31)))
         return generate(self.engine, self.vocabulary, prompt, Sampling(length=length, **settings), utf8=utf8)[0].text
 

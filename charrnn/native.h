@@ -7,6 +7,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -37,7 +38,7 @@
 enum { RNN, LSTM, GRU }; /* as `charrnn.cells.CELLS` has them in order */
 enum { MAX_THREADS = 16, ALIGNMENT = 64 };
 
-/* Zeroed memory at a multiple of the alignment, or NULL. */
+/* Memory at a multiple of the alignment, or NULL. */
 static inline void *reserve(size_t bytes) {
     bytes = (bytes / ALIGNMENT + 1) * ALIGNMENT;
 #ifdef _WIN32
@@ -46,8 +47,13 @@ static inline void *reserve(size_t bytes) {
     void *memory = NULL;
     if (posix_memalign(&memory, ALIGNMENT, bytes)) memory = NULL;
 #endif
-    if (memory) memset(memory, 0, bytes);
     return memory;
+}
+
+/* The same, of zeros. */
+static inline void *reserve_zeros(size_t bytes) {
+    void *memory = reserve(bytes);
+    return memory ? memset(memory, 0, bytes) : NULL;
 }
 
 static inline void release(void *memory) {
@@ -60,20 +66,20 @@ static inline void release(void *memory) {
 
 static inline size_t padded(size_t count) { return (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-/* e^x to the last bit or two. */
+/* e^x to the last bit or two. By fused multiply-adds in so many words, so that every compiler computes the same. */
 INLINE float exponential(float x) {
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     int32_t biased = (int32_t)(x * 1.44269504f + 127.5f); /* positive, so that this rounds */
     float n = (float)(biased - 127);
-    float f = (x - n * 0.693359375f) + n * 2.12194440e-4f; /* ln 2 in two pieces (Cody & Waite 1980) */
-    float p = 1.0f / 5040;                                 /* Taylor: |f| <= ln(2) / 2 */
-    p = p * f + 1.0f / 720;
-    p = p * f + 1.0f / 120;
-    p = p * f + 1.0f / 24;
-    p = p * f + 1.0f / 6;
-    p = p * f + 0.5f;
-    p = p * f + 1.0f;
-    p = p * f + 1.0f;
+    float f = fmaf(n, 2.12194440e-4f, fmaf(n, -0.693359375f, x)); /* ln 2 in two pieces (Cody & Waite 1980) */
+    float p = 1.0f / 5040;                                        /* Taylor: |f| <= ln(2) / 2 */
+    p = fmaf(p, f, 1.0f / 720);
+    p = fmaf(p, f, 1.0f / 120);
+    p = fmaf(p, f, 1.0f / 24);
+    p = fmaf(p, f, 1.0f / 6);
+    p = fmaf(p, f, 0.5f);
+    p = fmaf(p, f, 1.0f);
+    p = fmaf(p, f, 1.0f);
     union {
         int32_t bits;
         float value;

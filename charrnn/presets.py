@@ -91,7 +91,7 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
         reasons.append(f"batch {SMALL_BATCH_SIZE}: smaller and more steps, for a short training")
     chosen = training.over(usual)
     drop = next(share for most, share in DROPOUT if passes <= most)
-    if drop:
+    if drop and given.model.dropout is None:
         reasons.append(f"dropout {drop:g}: the text is passed about {passes:.0f} times")
     model = given.model.over(dataclasses.replace(model, dropout=drop, output_dropout=drop))
     return Choice(Config(model, chosen), tuple(reasons))

@@ -243,7 +243,7 @@ def _draw(model: Checkpoint, prompt: str, settings: Sampling, given: dict[str, A
     if not paper:
         from charrnn.evaluation.evaluator import in_float32
 
-        scored = in_float32(model, prompt, generation.samples)
+        scored = in_float32(model, prompt, generation.samples, given["device"])
         _print_json(model, prompt, scored, seconds, None if given["greedy"] else seed)
 
 
@@ -258,8 +258,7 @@ def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[st
     began = time.perf_counter()
     found = beam_search(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
     seconds = time.perf_counter() - began
-    # Ranked by what is printed; the search may have compared close ones in lower precision.
-    best = sorted(in_float32(model, prompt, found), key=lambda one: -(one.score or 0.0))[: given["samples"]]
+    best = in_float32(model, prompt, found, given["device"])[: given["samples"]]
     if given["json"]:
         _print_json(model, prompt, best, seconds, None)
         return

@@ -10,8 +10,6 @@
 
 #include "../native.h"
 
-#include <math.h>
-
 enum { ROWS = 4, MAX_LAYERS = 64 };
 enum { ONE = 127, ZERO = 128 }; /* a hidden state of 1, and of 0, as integers: 255 and 128 */
 
@@ -43,10 +41,10 @@ typedef struct {
 /* Round a float32 matrix to 8 bits: the largest magnitude of a row becomes 127. */
 static bool quantise(Matrix *matrix, const float *from, int rows, int columns) {
     matrix->rows = rows, matrix->columns = columns, matrix->stride = padded(columns);
-    /* Three rows more than there are: rows are read four at a time. */
-    matrix->weight = reserve((rows + ROWS) * matrix->stride);
-    matrix->scale = reserve((rows + ROWS) * sizeof(float));
-    matrix->sum = reserve((rows + ROWS) * sizeof(int32_t));
+    /* A few rows more than there are: rows are read four at a time. */
+    matrix->weight = reserve_zeros((rows + ROWS) * matrix->stride);
+    matrix->scale = reserve_zeros((rows + ROWS) * sizeof(float));
+    matrix->sum = reserve_zeros((rows + ROWS) * sizeof(int32_t));
     if (!matrix->weight || !matrix->scale || !matrix->sum) return false;
     for (int row = 0; row < rows; row++, from += columns) {
         float largest = 0;
@@ -54,7 +52,7 @@ static bool quantise(Matrix *matrix, const float *from, int rows, int columns) {
             float magnitude = fabsf(from[i]);
             largest = magnitude > largest ? magnitude : largest;
         }
-        float inverse = largest > 0 ? 127.0f / largest : 0;
+        float inverse = largest > 1e-30f ? 127.0f / largest : 0; /* what is not, is nothing */
         int8_t *to = matrix->weight + row * matrix->stride;
         int32_t sum = 0;
         for (int i = 0; i < columns; i++) {
@@ -90,7 +88,7 @@ typedef struct {
     double *nats;             /* (T, B) */
     /* Scratch: */
     uint8_t *packed[2 * MAX_LAYERS]; /* two per layer, (B, stride): hidden states of the step before, and of this one */
-    float *gates;   /* (threads, 2, G, H) */
+    float *gates;   /* (2, B, G, H): what input and hidden state contribute, each thread's units together */
     float *mass;    /* (threads, V) */
     size_t stride;
 #if THREADS
@@ -135,8 +133,8 @@ INLINE void rows_anywhere(const Matrix *m, int row, const uint8_t *restrict stat
 }
 
 #if X86
-#define AVX2 "avx2"
-#define VNNI "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
+#define AVX2 "avx2,fma"
+#define VNNI "fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"
 
 __attribute__((target(VNNI))) INLINE void rows_vnni(const Matrix *m, int row, const uint8_t *states,
                                                     int32_t out[ROWS]) {
@@ -215,7 +213,8 @@ INLINE int64_t choose(const Call *call, const float *logits, int place, double p
     if (call->coldness > 0) {
         for (int i = 0; i < V; i++) {
             const float x = (logits[i] - best) * call->coldness;
-            mass[i] = mask[i] == 0 && x > -80 ? exponential(x) : 0;
+            const float e = exponential(x);
+            mass[i] = mask[i] == 0 && x > -80 ? e : 0;
         }
         for (int i = 0; i < V; i++) total += mass[i];
         double sum = 0;
@@ -240,8 +239,7 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
     const int last = end < H ? end : H, count = last > first ? last - first : 0;
     const int first_logit = lines * thread / call->threads * 16, end_logit = lines * (thread + 1) / call->threads * 16;
     const int last_logit = end_logit < V ? end_logit : V;
-    const size_t gates = (size_t)B * G * H;
-    float *from_input = call->gates + thread * 2 * gates, *from_hidden = from_input + gates;
+    float *from_input = call->gates + (size_t)2 * B * G * first, *from_hidden = from_input + (size_t)B * G * count;
     for (int k = 0; k < L; k++)
         for (int b = 0; b < B; b++)
             pack(call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k] + b * call->stride + first, count);
@@ -296,7 +294,7 @@ static int level(void) {
     if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
         return 2;
-    if (__builtin_cpu_supports("avx2")) return 1;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
 #endif
     return 0;
 }
@@ -321,8 +319,8 @@ static bool perform(Call *call) {
     const Model *model = call->model;
     const int L = model->num_layers, B = call->B, own = level();
     const size_t stride = padded(model->H), one = B * stride;
-    uint8_t *states = reserve(2 * L * one);
-    call->gates = reserve((size_t)call->threads * 2 * B * model->gates * model->H * sizeof(float));
+    uint8_t *states = reserve_zeros(2 * L * one);
+    call->gates = reserve((size_t)2 * B * model->gates * model->H * sizeof(float));
     call->mass = reserve(call->threads * padded(model->V) * sizeof(float));
     const bool enough = states && call->gates && call->mass;
     if (enough) {
@@ -401,9 +399,10 @@ static PyObject *make_model(PyObject *module, PyObject *arguments) {
     int cell, gates, parts, num_layers, H, V;
     PyObject *arrays;
     if (!PyArg_ParseTuple(arguments, "iiiiiiO", &cell, &gates, &parts, &num_layers, &H, &V, &arrays)) return NULL;
-    if (num_layers < 1 || num_layers > MAX_LAYERS || H < 1 || H > 1 << 14 || V < 1 || V > 1 << 21)
+    if (cell < RNN || cell > GRU || gates < 1 || gates > 4 || parts != 1 + (cell == LSTM) || num_layers < 1 ||
+        num_layers > MAX_LAYERS || H < 1 || H > 1 << 14 || V < 1 || V > 1 << 21)
         return PyErr_Format(PyExc_ValueError, "a model of %d layers, %d units, %d symbols", num_layers, H, V);
-    Model *model = reserve(sizeof *model);
+    Model *model = reserve_zeros(sizeof *model);
     if (!model) return PyErr_NoMemory();
     model->cell = cell, model->gates = gates, model->parts = parts, model->num_layers = num_layers;
     model->H = H, model->V = V;

@@ -32,11 +32,12 @@ except ImportError:
 Floats = NDArray[np.float32]
 State = tuple[Floats, ...]
 
-_CELLS = {"rnn": 0, "lstm": 1, "gru": 2}  # as the kernel numbers them
+#: There is a kernel for these; it numbers cells as they stand in CELLS.
+_CELLS = ("rnn", "lstm", "gru")
 #: Weights that one thread reads sooner than two have met at the end of each layer.
 _PER_THREAD = 400_000
-#: Products of a call that take longer than to start a thread.
-_WORTH_STARTING = 10_000_000
+#: Products of a call that take longer than to start a thread; and of a block that take some milliseconds.
+_WORTH_STARTING, _BLOCK = 10_000_000, 300_000_000
 
 
 def runs(config: ModelConfig) -> bool:
@@ -72,8 +73,10 @@ class NativeEngine:
         for k in range(config.num_layers):
             names = [f"layers.{k}.{name}_l0" for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
             of_input, bias, *of_hidden = (_contiguous(weights[name]) for name in names)
-            # Whatever the character, embedding and input product give one of V rows.
-            arrays += [_contiguous(weights["embedding.weight"] @ of_input.T + bias)] if k == 0 else [of_input, bias]
+            if k == 0:
+                arrays.append(_table(weights["embedding.weight"], of_input, bias))
+            else:
+                arrays += [of_input, bias]
             arrays += of_hidden
         head = weights["embedding.weight" if config.tie_weights else "head.weight"]
         arrays += [_contiguous(head), _contiguous(weights["head.bias"])]
@@ -81,7 +84,7 @@ class NativeEngine:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
         sizes = (self._cell.num_gates, len(self._cell.state), config.num_layers, config.hidden_size, symbols)
-        self._model = _native.model(_CELLS[config.cell], *sizes, arrays)
+        self._model = _native.model(_CELLS.index(config.cell), *sizes, arrays)
 
     @property
     def num_bytes(self) -> int:
@@ -117,7 +120,7 @@ class NativeEngine:
 
     def block(self, batch_size: int) -> int:
         """See :class:`~charrnn.decoding.engine.Drawing`: some milliseconds' worth, so that text flows."""
-        return max(8, 64 // batch_size)
+        return max(1, min(256 // batch_size + 8, _BLOCK // (batch_size * self._products)))
 
     def draw(
         self,
@@ -134,7 +137,8 @@ class NativeEngine:
         logits, places = frontier.logits.copy(), frontier.places.copy()
         state = tuple(part.copy() for part in frontier.state)
         arrays = (ids, logits, *state, places, alphabet.mask, alphabet.following, points, nats)
-        coldness = min(1 / temperature, 1e30) if temperature else 0  # so that however cold, the best stays finite
+        # However cold, the best stays finite; however hot, it is not what 0 stands for, the likeliest.
+        coldness = min(max(1 / temperature, 1e-30), 1e30) if temperature else 0
         self._timed(_native.draw, T * B, T, B, coldness, len(alphabet.mask), arrays)
         return ids, nats, Frontier(logits, state, places)
 
@@ -152,6 +156,19 @@ class NativeEngine:
         began = time.perf_counter()
         function(self._model, threads, self.level, *arguments)
         self._seconds[threads] = (time.perf_counter() - began) / characters
+
+
+def _table(embedding: NDArray[Any], of_input: Floats, bias: Floats) -> Floats:
+    """Whatever the character, embedding and input product give one of V rows: (V, G·H).
+
+    Computed in float64, so that rounding to float32 leaves nothing of how the processor's BLAS adds up; some rows at a
+    time, for there may be many.
+    """
+    table, weight = np.empty((len(embedding), len(of_input)), np.float32), of_input.T.astype(np.float64)
+    for start in range(0, len(embedding), 256):
+        rows = slice(start, start + 256)
+        table[rows] = embedding[rows].astype(np.float64) @ weight + bias
+    return table
 
 
 def _contiguous(array: NDArray[Any]) -> Floats:

@@ -1,4 +1,4 @@
-"""The model on a CPU without torch: the sampling engine.
+"""The model on a CPU without torch, in float32: it scores short texts, and samples where the compiled engine cannot.
 
 One character at a time, a recurrent network is a handful of matrix-vector products, and what a framework does around
 each of them costs more than the products themselves. Here the embedding and layer 0's input product are one table

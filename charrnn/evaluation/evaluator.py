@@ -18,7 +18,7 @@ from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
 from charrnn.data.vocabulary import Unit, Vocabulary, to_codes
 from charrnn.decoding.engine import Engine
-from charrnn.decoding.generator import Sample
+from charrnn.decoding.generator import Sample, read
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, surprisals, surprisals_of_lines
@@ -191,26 +191,25 @@ def _utf8_length(codes: NDArray[np.integer[Any]], unit: Unit) -> int:
     return len(codes) + sum(int((codes >= bound).sum()) for bound in longer)
 
 
-def in_float32(checkpoint: Checkpoint, prompt: str, samples: Sequence[Sample]) -> list[Sample]:
-    """Generated texts with the figures that scoring gives them, whatever precision drew or found them."""
+def in_float32(checkpoint: Checkpoint, prompt: str, samples: Sequence[Sample], device: str = "auto") -> list[Sample]:
+    """Generated texts with the figures that scoring gives them, whatever precision drew or found them; those that a
+    search has ranked, ranked by these."""
     vocabulary = checkpoint.vocabulary
-    before = vocabulary.encode(prompt)
-    after = [
+    texts = [
         vocabulary.encode(sample.text)
         if vocabulary.unit == "char"
         else vocabulary.encode_codes(np.frombuffer(sample.data, np.uint8))
         for sample in samples
     ]
-    engine = scoring_engine(checkpoint, sum(len(before) + len(ids) for ids in after))
-    texts = [np.concatenate((before, ids)) for ids in after]
-    costs = surprisals_of_lines(engine, texts, vocabulary.index("\n"))
+    engine = scoring_engine(checkpoint, len(prompt) + sum(map(len, texts)), device)
+    costs = surprisals_of_lines(engine, texts, *read(engine, vocabulary, prompt))
     scored = []
-    for sample, each in zip(samples, costs, strict=True):
-        nats = float(each[len(before) :].sum())
+    for sample, cost in zip(samples, costs, strict=True):
+        nats = float(cost.sum())
         # What a search ranks by is the log-probability over a function of the length.
         score = None if sample.score is None else sample.score * (nats / sample.nats if sample.nats else 1.0)
         scored.append(replace(sample, nats=nats, score=score))
-    return scored
+    return sorted(scored, key=lambda sample: -(sample.score or 0.0))
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ def score_lines(
     if not places:
         raise TextError(f"{name}: has no line with a character to score")
     engine = scoring_engine(checkpoint, sum(place.stop - place.start for place in places), device)
-    nats = surprisals_of_lines(engine, [ids[place] for place in places], vocabulary.index("\n"))
+    nats = surprisals_of_lines(engine, [ids[place] for place in places], *read(engine, vocabulary, ""))
     lines = []
     for place, surprise in zip(places, nats, strict=True):
         num_bytes = _utf8_length(codes[place], vocabulary.unit)

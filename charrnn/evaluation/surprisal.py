@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.decoding.engine import Engine
+from charrnn.decoding.engine import Engine, State
 
 Nats = NDArray[np.float64]
 Ids = NDArray[np.integer[Any]]
@@ -98,23 +98,26 @@ def _windows(engine: Engine, ids: Ids, first: int, window: int) -> Iterator[Piec
                     yield int(start) + at, nats[:count, lane]
 
 
-def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], first: int) -> list[Nats]:
-    """Score each line on its own, as if a newline stood before it; lines of like length go together."""
+def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np.float32], state: State) -> list[Nats]:
+    """Score each line on its own, after what gave these logits (1, V) and this state of one sequence, such as a
+    newline; lines of like length go together."""
     result: list[Nats] = [np.zeros(0)] * len(lines)
     order = sorted(range(len(lines)), key=lambda k: len(lines[k]))
     for begin in range(0, len(order), MAX_LANES):
         group = order[begin : begin + MAX_LANES]
         longest = len(lines[group[-1]])
-        batch = np.full((longest + 1, len(group)), first)
+        batch = np.zeros((longest, len(group)), np.int64)
         for lane, k in enumerate(group):
-            batch[1 : len(lines[k]) + 1, lane] = lines[k]
-        state = engine.initial_state(len(group))
-        rows = []
-        for at in range(0, longest, WINDOW):
-            stop = min(at + WINDOW, longest)
-            logits, state = engine.run(batch[at:stop], state)
-            rows.append(cross_entropy(logits, batch[at + 1 : stop + 1]))
-        for lane, k in enumerate(group):
-            if rows:
-                result[k] = np.concatenate(rows)[: len(lines[k]), lane]
+            batch[: len(lines[k]), lane] = lines[k]
+        rows = np.zeros(len(group), np.int64)
+        costs = [cross_entropy(np.asarray(logits)[rows], batch[0])[None]] if longest else []
+        after = engine.select(state, rows)
+        for at in range(0, longest - 1, WINDOW):
+            stop = min(at + WINDOW, longest - 1)
+            found, after = engine.run(batch[at:stop], after)
+            costs.append(cross_entropy(found, batch[at + 1 : stop + 1]))
+        if longest:
+            whole = np.concatenate(costs)  # (longest, lanes)
+            for lane, k in enumerate(group):
+                result[k] = whole[: len(lines[k]), lane]
     return result

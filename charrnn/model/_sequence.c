@@ -54,8 +54,7 @@ typedef struct {
 
 /* out (2 x 16 rows of 32) = a (rows, 32 * depth) times two column tiles of packed weights. Tiles 0-3 are sums, 4-5
  * rows, 6-7 weights. One tile row only if `rows` is 16. */
-TARGET static void multiply(const Half *a, size_t stride, int rows, const Half *weight,
-                                                     int depth, float *out) {
+TARGET static void multiply(const Half *a, size_t stride, int rows, const Half *weight, int depth, float *out) {
     const Half *left = weight, *right = weight + (size_t)depth * TILE * 2 * TILE;
     const size_t bytes = stride * sizeof(Half);
     _tile_zero(0);
@@ -380,7 +379,7 @@ static PyObject *run(PyObject *module, PyObject *arguments) {
     if (good) {
         /* Sums, the carried gradient, and what is sent from step to step, twice: the larger of the two directions. */
         call.scratch_size = padded((G + 1) * call.rows * BLOCK + call.rows * H + G * call.rows * H);
-        call.scratch = reserve(call.threads * call.scratch_size * sizeof(float));
+        call.scratch = reserve_zeros(call.threads * call.scratch_size * sizeof(float));
         enough = call.scratch != NULL;
         Py_BEGIN_ALLOW_THREADS
         if (enough) on_threads(&call);

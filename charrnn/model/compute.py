@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from charrnn.errors import ResourceError, UsageError
+from charrnn.model import sequence
 
 _TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,7 +43,8 @@ class Compute:
             name = torch.cuda.get_device_name(self.device)
         elif self.device.type == "cpu":
             name = f"cpu ({torch.get_num_threads()} threads)"
-        return f"{name}, {self.precision}"
+        amx = self.device.type == "cpu" and self.precision == "bf16" and sequence.available()
+        return f"{name}, {self.precision}{' on AMX' if amx else ''}"
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:

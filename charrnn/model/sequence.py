@@ -27,8 +27,8 @@ except ImportError:
 
 State = tuple[Tensor, ...]
 
-#: There is a kernel for these, as it numbers them.
-_CELLS = {"rnn": 0, "lstm": 1, "gru": 2}
+#: There is a kernel for these; it numbers cells as they stand in CELLS.
+_CELLS = ("rnn", "lstm", "gru")
 _available: bool | None = None
 
 
@@ -129,7 +129,7 @@ def _packed(weight: Tensor) -> Tensor:
 
 def _run(cell: str, G: int, T: int, B: int, H: int, backward: bool, arrays: tuple[Tensor | None, ...]) -> None:
     given = tuple(_bytes(array) for array in arrays if array is not None)
-    _sequence.run(_CELLS[cell], G, T, B, H, torch.get_num_threads(), backward, given)
+    _sequence.run(_CELLS.index(cell), G, T, B, H, torch.get_num_threads(), backward, given)
 
 
 def _bytes(array: Tensor) -> Any:

@@ -10,8 +10,8 @@ import torch
 
 from charrnn.model.graphs import Graphs, Run
 
-#: Steps run plainly before their like is captured: the first ones choose kernels, load them and create the
-#: optimiser's tensors, none of which may happen during a capture. They are steps of the training like any other.
+#: Steps run plainly before their like is captured: the first ones choose kernels and load them, which may not happen
+#: during a capture. They are steps of the training like any other.
 WARM_UP = 3
 #: Steps that may be launched and not yet computed. A training under a time limit looks at the clock before each step:
 #: it must not have queued minutes of work when the time is over. Four are enough that the device never idles.

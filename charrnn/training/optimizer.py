@@ -27,10 +27,8 @@ class AdamW:
         param_groups: as :class:`torch.amp.GradScaler` reads them.
     """
 
-    #: GradScaler then sets ``found_inf``, a tensor, instead of asking the device whether to step.
+    #: GradScaler then sets ``grad_scale`` and ``found_inf``, tensors, instead of asking the device whether to step.
     _step_supports_amp_scaling = True
-    grad_scale: Tensor | None = None
-    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -56,6 +54,7 @@ class AdamW:
     @torch.no_grad()
     def step(self) -> None:
         """Update every parameter by its gradient; nothing at all if GradScaler found an overflow."""
+        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         for group in self.param_groups:
             parameters = group["params"]
             states = [self.state[parameter] for parameter in parameters]
@@ -75,11 +74,11 @@ class AdamW:
                 eps=self.eps,
                 amsgrad=False,
                 maximize=False,
-                grad_scale=self.grad_scale,
-                found_inf=self.found_inf,
+                grad_scale=grad_scale,
+                found_inf=found_inf,
             )
-            if self.found_inf is not None:
-                torch._foreach_sub_(steps, [self.found_inf] * len(steps))
+            if found_inf is not None:
+                torch._foreach_sub_(steps, [found_inf] * len(steps))
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

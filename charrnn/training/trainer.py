@@ -31,7 +31,7 @@ from charrnn.training.graph import CUDA, GraphedStep
 from charrnn.training.optimizer import AdamW
 from charrnn.training.schedules import learning_rate
 from charrnn.training.state import capture, restore
-from charrnn.training.windows import DeviceWindows, HostWindows
+from charrnn.training.windows import DeviceWindows, HostWindows, fits
 
 PREVIEW_LENGTH = 240
 #: Without --validate-every: at each of so many equal parts of the run ...
@@ -101,19 +101,25 @@ class Trainer:
             vocabulary.index("\n"),
             training.seed,
         )
-        self.windows = (DeviceWindows if compute.has_graphs else HostWindows)(self.streams, compute.device)
+        resident = compute.has_graphs and fits(self.streams, compute.device)
+        self.windows: HostWindows | DeviceWindows = (
+            DeviceWindows(self.streams, compute.device, len(vocabulary))
+            if resident
+            else HostWindows(self.streams, compute.device)
+        )
         self.state = self.model.initial_state(self.streams.batch_size)
         # What a step needs of the host beside the window, filled before each.
         self.count, self.weight = torch.ones(2, device=compute.device).unbind()
         self.sampling = 0.0
         self._launch: Callable[[int], None] = self._step
         if compute.has_graphs:
-            # Scheduled sampling has a rate that the host sets, and torch.multinomial waits for the device.
+            # Scheduled sampling has a rate that the host sets, and torch.multinomial waits for the device; a window
+            # that the host cuts out is another piece of memory each time.
             self._launch = GraphedStep(
                 self._step,
                 CUDA(compute.device, self.generator),
                 self._without_graphs,
-                capture=training.scheduled_sampling == 0,
+                capture=resident and training.scheduled_sampling == 0,
             )
         self.validation = corpus.ids("validation") if corpus.splits["validation"].characters else None
         self.unknown_cost = unknown_cost(vocabulary)

@@ -35,13 +35,13 @@ class HostWindows:
 class DeviceWindows:
     """Windows gathered on the device; of the host they need two numbers a step, and no step waits for them.
 
-    The text lies in the device's memory, in the smallest signed type that holds its ids (torch lacks kernels for
-    unsigned ones): one or two bytes a character.
+    The text lies in the device's memory, in the smallest signed type that holds V symbols (torch lacks kernels for
+    unsigned ones): one byte a character up to 128 of them, two up to 32,768.
     """
 
-    def __init__(self, streams: Streams, device: torch.device) -> None:
+    def __init__(self, streams: Streams, device: torch.device, symbols: int) -> None:
         self.streams = streams
-        ids = streams.ids.astype(np.min_scalar_type(-1 - int(streams.ids.max())))
+        ids = streams.ids.astype(np.min_scalar_type(-symbols))
         self.ids, self.starts, self.lengths = (
             torch.from_numpy(array).to(device) for array in (ids, streams.starts, streams.lengths)
         )
@@ -59,3 +59,8 @@ class DeviceWindows:
         targets = self.ids[places].long().masked_fill_(steps >= self.lengths, NOTHING)
         inputs = self.ids[places - 1].long().masked_fill_(places == 0, self.streams.first)
         return inputs, targets
+
+
+def fits(streams: Streams, device: torch.device) -> bool:
+    """Whether the device has room for the text, and twice as much for everything else."""
+    return device.type != "cuda" or 6 * len(streams.ids) < torch.cuda.mem_get_info(device)[0]

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def test_both_ways_give_every_window_of_an_epoch(N, B, T, seed, symbols):
     ids = np.random.default_rng(seed).integers(symbols, size=N).astype(np.min_scalar_type(symbols - 1))
     streams = Streams(ids, B, T, first=symbols - 1, seed=seed)
-    ways = HostWindows(streams, CPU), DeviceWindows(streams, CPU)
+    ways = HostWindows(streams, CPU), DeviceWindows(streams, CPU, symbols)
     nothing = newlines = 0
     for epoch in range(3):
         for index in range(streams.windows):
@@ -41,6 +41,6 @@ def test_both_ways_give_every_window_of_an_epoch(N, B, T, seed, symbols):
 @pytest.mark.parametrize(("largest", "size"), [(127, 1), (128, 2), (32_767, 2), (32_768, 4)])
 def test_the_text_on_the_device_is_as_small_as_its_ids_allow(largest, size):
     ids = np.array([0, largest, 1], np.uint32)
-    windows = DeviceWindows(Streams(ids, 1, 3, first=0), CPU)
+    windows = DeviceWindows(Streams(ids, 1, 3, first=0), CPU, int(ids.max()) + 1)
     assert windows.ids.element_size() == size
     assert windows.ids.tolist() == ids.tolist()
