@@ -11,6 +11,7 @@
 #include "../native.h"
 
 enum { ROWS = 4, MAX_LAYERS = 64 };
+enum { SMALL = 512 }; /* symbols, that every thread chooses from sooner than it would be told the choice */
 enum { ONE = 127, ZERO = 128 }; /* a hidden state of 1, and of 0, as integers: 255 and 128 */
 
 /* ---------------------------------------------------------------- weights */
@@ -89,7 +90,7 @@ typedef struct {
     /* Scratch: */
     uint8_t *packed[2 * MAX_LAYERS]; /* two per layer, (B, stride): hidden states of the step before, and of this one */
     float *gates;   /* (2, B, G, H): what input and hidden state contribute, each thread's units together */
-    float *mass;    /* (threads, V) */
+    float *mass;    /* (threads, 2, V): probabilities, and where every thread draws, its logits */
     size_t stride;
 #if THREADS
     atomic_int arrived, round;
@@ -197,9 +198,9 @@ INLINE void cell_step(int cell, const float *restrict x, const float *restrict y
 }
 
 /* Draw a character by inverting the cumulative distribution, as choosers.py does, and its cost under the model. */
-INLINE int64_t choose(const Call *call, const float *logits, int place, double point, float *mass, double *nats) {
+INLINE int64_t choose(const Call *call, const float *logits, int64_t place, double point, float *mass, double *nats) {
     const int V = call->model->V;
-    const float *mask = call->mask + (size_t)place * V;
+    const float *mask = call->mask + place * V;
     float top = logits[0], best = -INFINITY;
     int likeliest = 0;
     for (int i = 0; i < V; i++) {
@@ -229,6 +230,15 @@ INLINE int64_t choose(const Call *call, const float *logits, int place, double p
     return chosen;
 }
 
+/* The place after a character; never one that there is not. */
+INLINE int64_t following(const Call *call, int64_t place, int64_t id) {
+    const int64_t next = call->following[place * call->model->V + id];
+    return next < 0 || next >= call->num_places ? 0 : next;
+}
+
+/* Whether each thread draws for itself, all the same, instead of waiting for one to do it. */
+INLINE bool draws_alike(const Call *call) { return call->draws && call->B == 1 && call->model->V <= SMALL; }
+
 /* One thread's share of a call. */
 INLINE void work(Call *call, int thread, Rows *rows_of) {
     const Model *model = call->model;
@@ -244,15 +254,26 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
         for (int b = 0; b < B; b++)
             pack(call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k] + b * call->stride + first, count);
     meet(call);
+    float *mass = call->mass + (size_t)thread * 2 * padded(V), *own_logits = call->logits;
+    int64_t own_id = 0, own_place = 0;
+    const bool alike = draws_alike(call);
+    if (alike) {
+        own_place = call->places[0];
+        if (thread > 0) memcpy(own_logits = mass + padded(V), call->logits, V * sizeof(float));
+    }
     for (int t = 0; t < call->T; t++) {
-        int64_t *ids = call->ids + (size_t)t * B;
-        if (call->draws) {
+        int64_t *ids = alike ? &own_id : call->ids + (size_t)t * B;
+        if (alike) {
+            double nats;
+            own_id = choose(call, own_logits, own_place, call->points[t], mass, &nats);
+            own_place = following(call, own_place, own_id);
+            if (thread == 0) call->ids[t] = own_id, call->nats[t] = nats, call->places[0] = own_place;
+        } else if (call->draws) {
             for (int b = thread; b < B; b += call->threads) {
                 const int64_t place = call->places[b];
-                ids[b] = choose(call, call->logits + (size_t)b * V, (int)place, call->points[(size_t)t * B + b],
-                                call->mass + (size_t)thread * padded(V), call->nats + (size_t)t * B + b);
-                const int64_t next = call->following[place * V + ids[b]];
-                call->places[b] = next < 0 || next >= call->num_places ? 0 : next;
+                ids[b] = choose(call, call->logits + (size_t)b * V, place, call->points[(size_t)t * B + b], mass,
+                                call->nats + (size_t)t * B + b);
+                call->places[b] = following(call, place, ids[b]);
             }
             meet(call);
         }
@@ -276,10 +297,15 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
             }
             meet(call);
         }
-        float *logits = call->logits + (call->draws ? 0 : (size_t)t * B * V);
-        product(call, rows_of, &model->head, model->head_bias, call->packed[2 * (L - 1) + (~t & 1)], first_logit,
-                last_logit, logits + first_logit, V);
-        meet(call);
+        const uint8_t *top = call->packed[2 * (L - 1) + (~t & 1)];
+        float *logits = alike ? own_logits : call->logits + (call->draws ? 0 : (size_t)t * B * V);
+        if (alike) {
+            product(call, rows_of, &model->head, model->head_bias, top, 0, V, logits, V);
+        } else {
+            product(call, rows_of, &model->head, model->head_bias, top, first_logit, last_logit, logits + first_logit,
+                    V);
+            meet(call);
+        }
     }
 }
 
@@ -321,7 +347,7 @@ static bool perform(Call *call) {
     const size_t stride = padded(model->H), one = B * stride;
     uint8_t *states = reserve_zeros(2 * L * one);
     call->gates = reserve((size_t)2 * B * model->gates * model->H * sizeof(float));
-    call->mass = reserve(call->threads * padded(model->V) * sizeof(float));
+    call->mass = reserve(call->threads * 2 * padded(model->V) * sizeof(float));
     const bool enough = states && call->gates && call->mass;
     if (enough) {
         for (int k = 0; k < 2 * L; k++) call->packed[k] = states + k * one;

@@ -37,7 +37,7 @@ _CELLS = ("rnn", "lstm", "gru")
 #: Weights that one thread reads sooner than two have met at the end of each layer.
 _PER_THREAD = 400_000
 #: Products of a call that take longer than to start a thread; and of a block that take some milliseconds.
-_WORTH_STARTING, _BLOCK = 10_000_000, 300_000_000
+_WORTH_STARTING, _BLOCK = 10_000_000, 600_000_000
 
 
 def runs(config: ModelConfig) -> bool:
@@ -120,7 +120,7 @@ class NativeEngine:
 
     def block(self, batch_size: int) -> int:
         """See :class:`~charrnn.decoding.engine.Drawing`: some milliseconds' worth, so that text flows."""
-        return max(1, min(256 // batch_size + 8, _BLOCK // (batch_size * self._products)))
+        return max(1, min(512 // batch_size + 8, _BLOCK // (batch_size * self._products)))
 
     def draw(
         self,
@@ -151,11 +151,13 @@ class NativeEngine:
         choices = self._choices if characters * self._products > _WORTH_STARTING else self._choices[:1]
         self._calls += 1
         threads = min(choices, key=lambda count: self._seconds.get(count, 0.0))
-        if self._calls % 16 == 0:
-            threads = choices[self._calls // 16 % len(choices)]
+        if self._calls % 32 == 0:
+            threads = choices[self._calls // 32 % len(choices)]
         began = time.perf_counter()
         function(self._model, threads, self.level, *arguments)
-        self._seconds[threads] = (time.perf_counter() - began) / characters
+        seconds = (time.perf_counter() - began) / characters
+        # One slow call may be chance; several in a row are not.
+        self._seconds[threads] = min(seconds, 1.1 * self._seconds.get(threads, seconds))
 
 
 def _table(embedding: NDArray[Any], of_input: Floats, bias: Floats) -> Floats:
