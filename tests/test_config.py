@@ -190,3 +190,13 @@ def test_settled_constants_are_complete():
     assert all(getattr(MODEL, name) is not None for name in ModelConfig.names())
     optional = {*TrainingConfig.LENGTHS, "validate_every"}
     assert all(getattr(TRAINING, name) is not None for name in TrainingConfig.names() if name not in optional)
+
+
+@pytest.mark.parametrize(
+    ("characters", "seconds", "units", "batch"),
+    [(10**6, 4, 128, 32), (10**6, 20, 256, 32), (10**6, 60, 256, 64), (10**6, 80, 512, 32), (3 * 10**7, 120, 256, 64)],
+)
+def test_time_and_text_choose_the_size_that_was_measured_to_be_best(characters, seconds, units, batch):
+    given = Config(training=TrainingConfig(time_limit=seconds))
+    settled = settle(given, characters=characters, machine="cpu-amx").config
+    assert (settled.model.hidden_size, settled.training.batch_size) == (units, batch)

@@ -12,17 +12,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from charrnn.cells import CELLS
-from charrnn.checkpoint import Checkpoint
 from charrnn.config import ModelConfig
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Frontier
+from charrnn.decoding.numpy_engine import ArrayEngine
 
 try:
     from charrnn.decoding import _native  # type: ignore[attr-defined]
@@ -51,23 +50,18 @@ def runs(config: ModelConfig) -> bool:
     )
 
 
-class NativeEngine:
+class NativeEngine(ArrayEngine):
     """An :class:`~charrnn.decoding.engine.Engine` that also draws by itself; see :func:`runs` for what it takes.
 
     Args:
-        config: the architecture, settled.
-        symbols: V, with ``unknown``.
-        weights: arrays under the names of a checkpoint.
         level: highest instruction set: 0 any, 1 AVX2, 2 AVX-512 VNNI; all give the same numbers.
     """
 
     def __init__(
         self, config: ModelConfig, symbols: int, weights: Mapping[str, NDArray[Any]], *, level: int = 2
     ) -> None:
-        self.config = config
-        self.symbols = symbols
+        super().__init__(config, symbols, weights)
         self.level = level
-        self._cell = CELLS[config.cell]
         self._calls, self._seconds = 0, dict[int, float]()  # per character, by number of threads
         arrays = []
         for k in range(config.num_layers):
@@ -90,20 +84,6 @@ class NativeEngine:
     def num_bytes(self) -> int:
         """Bytes of weights that every character takes the reading of."""
         return self._products  # one byte each
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
-        """The engine of a loaded checkpoint."""
-        return cls(checkpoint.config.model, len(checkpoint.vocabulary), checkpoint.weights)
-
-    def initial_state(self, batch_size: int) -> State:
-        """The empty state: zeros, one (L, B, H) per part."""
-        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
-        return tuple(np.zeros(shape, np.float32) for _ in self._cell.state)
-
-    def select(self, state: State, rows: NDArray[np.integer[Any]]) -> State:
-        """The state whose sequence b is sequence ``rows[b]`` of ``state``."""
-        return tuple(part[:, rows] for part in state)
 
     def step(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
         """ids (B,), state of (L, B, H) → logits (B, V), new state; ``state`` itself is left as it was."""

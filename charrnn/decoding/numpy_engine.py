@@ -28,8 +28,8 @@ _EPSILON = 1e-5  # torch.nn.LayerNorm's
 _SUMMING = frozenset({"lstm", "rnn"})
 
 
-class NumpyEngine:
-    """An :class:`~charrnn.decoding.engine.Engine` in float32 on the CPU.
+class ArrayEngine:
+    """What engines have in common whose state is numpy arrays.
 
     Args:
         config: the architecture, settled.
@@ -41,19 +41,6 @@ class NumpyEngine:
         self.config = config
         self.symbols = symbols
         self._cell = CELLS[config.cell]
-        embedding = weights["embedding.weight"]
-        self._layers = [_Layer(k, weights, config.cell in _SUMMING) for k in range(config.num_layers)]
-        # Whatever the character, embedding and input product give one of V rows: (V, G·H).
-        self._table = self._layers[0].input(embedding)
-        self._norms = [
-            (weights[f"norms.{k}.weight"], weights[f"norms.{k}.bias"])
-            for k in range(config.num_layers if config.layer_norm else 0)
-        ]
-        # Only sums and concatenations of vectors read the embedding itself again.
-        self._embedding = embedding if config.connections != "plain" else None
-        projection = weights.get("projection.weight")
-        self._projection = None if projection is None else _Linear(projection)
-        self._head = _Linear(embedding if config.tie_weights else weights["head.weight"], weights["head.bias"])
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
@@ -68,6 +55,26 @@ class NumpyEngine:
     def select(self, state: State, rows: NDArray[np.integer[Any]]) -> State:
         """The state whose sequence b is sequence ``rows[b]`` of ``state``."""
         return tuple(part[:, rows] for part in state)
+
+
+class NumpyEngine(ArrayEngine):
+    """An :class:`~charrnn.decoding.engine.Engine` in float32 on the CPU."""
+
+    def __init__(self, config: ModelConfig, symbols: int, weights: Mapping[str, NDArray[Any]]) -> None:
+        super().__init__(config, symbols, weights)
+        embedding = weights["embedding.weight"]
+        self._layers = [_Layer(k, weights, config.cell in _SUMMING) for k in range(config.num_layers)]
+        # Whatever the character, embedding and input product give one of V rows: (V, G·H).
+        self._table = self._layers[0].input(embedding)
+        self._norms = [
+            (weights[f"norms.{k}.weight"], weights[f"norms.{k}.bias"])
+            for k in range(config.num_layers if config.layer_norm else 0)
+        ]
+        # Only sums and concatenations of vectors read the embedding itself again.
+        self._embedding = embedding if config.connections != "plain" else None
+        projection = weights.get("projection.weight")
+        self._projection = None if projection is None else _Linear(projection)
+        self._head = _Linear(embedding if config.tie_weights else weights["head.weight"], weights["head.bias"])
 
     def step(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
         """ids (B,), state of (L, B, H) → logits (B, V), new state; ``state`` itself is left as it was."""
