@@ -94,9 +94,10 @@ class Sample:
 class Generation:
     """Samples on their way: iterate for the pieces as they are drawn, then read ``samples``.
 
-    Sample n draws with seed ``settings.seed + n`` alone, whatever the number of samples. It ends after
-    ``settings.length`` characters, or as soon as it ends with one of the stop strings, which it keeps: they are part
-    of what was drawn, and of its nats. A model of bytes goes on, by three bytes at most, to the end of a character.
+    Sample n draws with seed ``settings.seed + n`` alone, whatever the number of samples; another kind of engine draws
+    another text. It ends after ``settings.length`` characters, or as soon as it ends with one of the stop strings,
+    which it keeps: they are part of what was drawn, and of its nats. A model of bytes goes on, by three bytes at most,
+    to the end of a character.
 
     Args:
         engine: the model.
