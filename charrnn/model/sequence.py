@@ -32,11 +32,16 @@ _CELLS = ("rnn", "lstm", "gru")
 _available: bool | None = None
 
 
+def compiled() -> bool:
+    """Whether there was a compiler when charrnn was installed."""
+    return _sequence is not None
+
+
 def available() -> bool:
     """Whether the kernel is compiled and the processor has the instructions."""
     global _available
     if _available is None:
-        _available = _sequence is not None and bool(_sequence.available())
+        _available = compiled() and bool(_sequence.available())
     return _available
 
 

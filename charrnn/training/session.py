@@ -75,6 +75,8 @@ def begin(
         origin = {"path": str(start.path), "sha256": read_document(start.path)["sha256"]} if start.path else None
         command += ["--init-from", init_from]
     compute = choose_compute(given.training.device or "auto", given.training.precision or "auto")
+    if compute.device.type == "cpu" and not sequence.compiled():
+        notify("note: installed without a C compiler, so training and sampling are slower than they could be")
     choice = settle(given, characters=characters, machine=machine(compute), preset=preset)
     for reason in choice.reasons:
         notify(reason)

@@ -191,6 +191,8 @@ class Trainer:
                 self._check_finite()
                 yield Snapshot(self.snapshot(), best=False)
                 last_save = (self.step, self.seconds)
+            if validate:  # sampling and saving are no part of the next figure of speed
+                since_report = (self.characters, time.monotonic() - clock)
             if early or stopping:
                 reason = "early" if early else "stopped"
                 break

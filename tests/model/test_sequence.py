@@ -13,7 +13,9 @@ from charrnn.model import sequence
 from charrnn.model.network import CharRNN
 from charrnn.presets import MODEL
 
-pytestmark = pytest.mark.skipif(not sequence.available(), reason="this processor has no bfloat16 matrix instructions")
+pytestmark = pytest.mark.skipif(
+    not sequence.available(), reason="the kernel is not compiled, or not for this processor"
+)
 
 
 def relative(found: Tensor, expected: Tensor) -> float:

@@ -14,6 +14,7 @@ from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.corpus import Corpus, prepare
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import corpus_ids, evaluate
+from charrnn.model import sequence
 from charrnn.training import session
 from charrnn.training.events import Finished, Report, Snapshot
 
@@ -420,3 +421,13 @@ def test_training_figures_pay_for_unknown_characters_as_validation_does(tmp_path
     assert figures.unseen == 1
     assert figures.unseen_nats > unknown_cost(corpus.vocabulary)
     assert report.train_nats_per_char == pytest.approx(figures.nats_per_char, rel=1e-4)
+
+
+def test_without_a_compiler_training_works_and_says_that_it_could_be_faster(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(sequence, "_sequence", None)
+    monkeypatch.setattr(sequence, "_available", None)
+    notices = []
+    running = session.begin(corpus, config(3, precision="bf16"), root=tmp_path, notify=notices.append)
+    assert list(running.events())[-1].reason == "done"
+    assert sum("C compiler" in notice for notice in notices) == 1
+    monkeypatch.setattr(sequence, "_available", None)
