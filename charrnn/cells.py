@@ -80,6 +80,9 @@ CELLS = {
     "gru": Cell(gru_step, 3, ("h",), "GRU"),
 }
 
+#: The cells that the compiled kernels have, as ``native.h`` numbers them; any other runs without.
+COMPILED = ("rnn", "lstm", "gru")
+
 
 def connect(xp: Any, kind: str, x: Array, y: Array) -> Array:
     """What the next layer reads, from this layer's input ``x`` and output ``y``.

@@ -35,7 +35,7 @@
 #define INLINE static inline
 #endif
 
-enum { RNN, LSTM, GRU }; /* as `charrnn.cells.CELLS` has them in order */
+enum { RNN, LSTM, GRU }; /* as `charrnn.cells.COMPILED` has them in order */
 enum { MAX_THREADS = 16, ALIGNMENT = 64 };
 
 /* Memory at a multiple of the alignment, or NULL. */

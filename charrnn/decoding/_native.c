@@ -18,7 +18,7 @@ enum { ONE = 127, ZERO = 128 }; /* a hidden state of 1, and of 0, as integers: 2
 
 /* A matrix (rows, columns) as 8-bit integers: W x = scale[row] * (weight . packed x). Rows are padded with zeros. */
 typedef struct {
-    int rows, columns;
+    int columns;
     size_t stride;
     int8_t *weight;
     float *scale;
@@ -41,7 +41,7 @@ typedef struct {
 
 /* Round a float32 matrix to 8 bits: the largest magnitude of a row becomes 127. */
 static bool quantise(Matrix *matrix, const float *from, int rows, int columns) {
-    matrix->rows = rows, matrix->columns = columns, matrix->stride = padded(columns);
+    matrix->columns = columns, matrix->stride = padded(columns);
     /* A few rows more than there are: rows are read four at a time. */
     matrix->weight = reserve_zeros((rows + ROWS) * matrix->stride);
     matrix->scale = reserve_zeros((rows + ROWS) * sizeof(float));

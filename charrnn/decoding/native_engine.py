@@ -18,6 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from charrnn.cells import COMPILED
 from charrnn.config import ModelConfig
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Frontier
@@ -31,8 +32,6 @@ except ImportError:
 Floats = NDArray[np.float32]
 State = tuple[Floats, ...]
 
-#: There is a kernel for these; it numbers cells as they stand in CELLS.
-_CELLS = ("rnn", "lstm", "gru")
 #: Weights that one thread reads sooner than two have met at the end of each layer.
 _PER_THREAD = 400_000
 #: Products of a call that take longer than to start a thread; and of a block that take some milliseconds.
@@ -43,7 +42,7 @@ def runs(config: ModelConfig) -> bool:
     """Whether the kernel is there, and is made for this architecture: a plain stack, whose states stay within ±1."""
     return (
         _native is not None
-        and config.cell in _CELLS
+        and config.cell in COMPILED
         and config.connections == "plain"
         and not config.layer_norm
         and (not config.tie_weights or config.embedding_size == config.hidden_size)
@@ -78,7 +77,7 @@ class NativeEngine(ArrayEngine):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
         sizes = (self._cell.num_gates, len(self._cell.state), config.num_layers, config.hidden_size, symbols)
-        self._model = _native.model(_CELLS.index(config.cell), *sizes, arrays)
+        self._model = _native.model(COMPILED.index(config.cell), *sizes, arrays)
 
     @property
     def num_bytes(self) -> int:

@@ -110,7 +110,7 @@ def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np
         for lane, k in enumerate(group):
             batch[: len(lines[k]), lane] = lines[k]
         rows = np.zeros(len(group), np.int64)
-        costs = [cross_entropy(np.asarray(logits)[rows], batch[0])[None]] if longest else []
+        costs = [cross_entropy(logits[rows], batch[0])[None]] if longest else []
         after = engine.select(state, rows)
         for at in range(0, longest - 1, WINDOW):
             stop = min(at + WINDOW, longest - 1)

@@ -37,7 +37,7 @@ typedef struct {
     float *cells;  /* (T + 1, B, H), of an LSTM: its state before each step, and after the last */
     float *hidden; /* (B, H): the state before -> after */
     const Half *gradient;          /* (T, B, H), backward only */
-    const Half *first;             /* (B, H), backward of a GRU: the hidden state before the window */
+    const Half *first;             /* (B, H), backward: the hidden state before the window, which a GRU needs */
     float *scratch;                /* per thread */
     size_t scratch_size;           /* floats */
 } Call;

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charrnn.cells import CELLS
+from charrnn.cells import CELLS, COMPILED
 
 try:
     from charrnn.model import _sequence  # type: ignore[attr-defined]
@@ -27,8 +27,6 @@ except ImportError:
 
 State = tuple[Tensor, ...]
 
-#: There is a kernel for these; it numbers cells as they stand in CELLS.
-_CELLS = ("rnn", "lstm", "gru")
 _available: bool | None = None
 
 
@@ -48,7 +46,7 @@ def available() -> bool:
 def runs(cell: str, x: Tensor, state: State) -> bool:
     """Whether :func:`run` takes this: on a CPU in bfloat16, H a multiple of 32, no gradient into the state before."""
     return (
-        cell in _CELLS
+        cell in COMPILED
         and x.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
@@ -134,7 +132,7 @@ def _packed(weight: Tensor) -> Tensor:
 
 def _run(cell: str, G: int, T: int, B: int, H: int, backward: bool, arrays: tuple[Tensor | None, ...]) -> None:
     given = tuple(_bytes(array) for array in arrays if array is not None)
-    _sequence.run(_CELLS.index(cell), G, T, B, H, torch.get_num_threads(), backward, given)
+    _sequence.run(COMPILED.index(cell), G, T, B, H, torch.get_num_threads(), backward, given)
 
 
 def _bytes(array: Tensor) -> Any:
