@@ -29,6 +29,7 @@ from charrnn.evaluation.surprisal import Ids, Piece
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+#: So many characters are scored at once; what that takes in memory does not grow with the text.
 PIECE = 1 << 20
 #: Discounts where the counts of counts are no basis for any; those of KenLM's ``--discount_fallback``.
 FALLBACK = (0.0, 0.5, 1.0, 1.5)
