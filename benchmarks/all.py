@@ -1,6 +1,6 @@
 """Every benchmark, one after the other; their JSON in ``benchmarks/results/``, and from it the README's tables.
 
-    python benchmarks/all.py [--nanogpt FOLDER]                 # a CPU: about 20 minutes on two quiet cores
+    python benchmarks/all.py [--nanogpt FOLDER]                 # a CPU: about 30 minutes on two quiet cores
     python benchmarks/all.py --device cuda [--nanogpt FOLDER]   # a GPU: what it is for, and the targets beside it
 
 The GPU's half has not been run yet: nothing in it is proven but that it starts.
@@ -26,6 +26,7 @@ CPU = [
     ("time_to_quality", []),
     ("sampling", []),
     ("startup", []),
+    ("ngram", []),
     ("growth", ["--sizes", "1", "10", "100", "1000", "--runs", "1"]),
 ]
 CUDA = [
