@@ -33,7 +33,10 @@ def train(
             show_default=False,
         ),
     ] = None,
-    run: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name. Default: the corpus's.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="[FOLDER/]NAME", help="The run's name. Default: the corpus's."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a stopped run, bit for bit: --run NAME, or the last one.")
     ] = False,

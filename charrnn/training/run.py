@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charrnn.checkpoint import BEST, LAST, Checkpoint
+from charrnn.checkpoint import BEST, LAST, Checkpoint, run_name
 from charrnn.config import Config
 from charrnn.errors import UsageError
 from charrnn.files import atomic_write
@@ -24,16 +24,22 @@ TENSORBOARD = "tensorboard"
 _FILES = (BEST, LAST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
 
 
+def is_name(name: str) -> bool:
+    """Whether a run's folder may be called so."""
+    return name.isprintable() and name not in ("", "..") and Path(name).name == name and name[0] not in ".-"
+
+
 @dataclass(frozen=True)
 class Run:
-    """The folder ``checkpoints/NAME`` of one training."""
+    """The folder of one training: ``checkpoints/NAME``, or ``checkpoints/FOLDER/NAME`` where several go together."""
 
     folder: Path
+    root: Path = Path("checkpoints")
 
     @property
     def name(self) -> str:
         """The run's name, as ``sample`` and ``eval`` take it."""
-        return self.folder.name
+        return run_name(self.folder, self.root)
 
     @property
     def best(self) -> Path:
@@ -52,7 +58,7 @@ class Run:
         """Make a new run's folder; without a name, the corpus's, numbered if it is taken (unless ``force``).
 
         Raises:
-            UsageError: a run of that name exists and ``force`` is not given.
+            UsageError: the name cannot be one, or a run of that name exists and ``force`` is not given.
         """
         if name is None and force:
             name = corpus
@@ -60,9 +66,15 @@ class Run:
             taken = {path.name for path in root.iterdir()} if root.is_dir() else set()
             names = (corpus if number == 1 else f"{corpus}-{number}" for number in range(1, len(taken) + 2))
             name = next(candidate for candidate in names if candidate not in taken)
-        if not name.isprintable() or Path(name).name != name or name.startswith((".", "-")):
-            raise UsageError(f"--run {name}: a run's name is one folder's name, without / and with a letter first")
+        parts = name.split("/")
+        if len(parts) > 2 or not all(map(is_name, parts)):
+            raise UsageError(
+                f"--run {name}: a run's name is a folder's name with a letter first, with at most one other and a / "
+                "before it"
+            )
         folder = root / name
+        if len(parts) > 1 and any((folder.parent / file).is_file() for file in (BEST, LAST, CONFIG)):
+            raise UsageError(f"--run {name}: {folder.parent} is a run itself; choose another folder")
         if folder.exists() and any(folder.iterdir()):
             if not force:
                 raise UsageError(
@@ -73,7 +85,7 @@ class Run:
                 raise UsageError(f"{folder}: holds other files than a run's; --force will not remove them")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder)
+        run = cls(folder, root)
         run.write_config(config, command)
         return run
 

@@ -159,7 +159,7 @@ def resume(
     if trainer.exhausted():
         raise UsageError(f"{path}: the run stopped early; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
-    run = Run(path.parent)
+    run = Run(path.parent, root)
     run.rewind(last)
     if longer:
         notify("the length has changed: the learning rate follows the new length from here")
