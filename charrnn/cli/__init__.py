@@ -20,6 +20,7 @@ from charrnn.cli.info import info
 from charrnn.cli.inspect import inspect_app
 from charrnn.cli.prepare import prepare
 from charrnn.cli.sample import sample
+from charrnn.cli.sweep import sweep
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError
 
@@ -74,6 +75,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate_command,
     "info": info,
     "compare": compare,
+    "sweep": sweep,
 }
 for name, command in _COMMANDS.items():
     # A paragraph of the docstring is one line, for the terminal to wrap.

@@ -81,13 +81,18 @@ class Run:
                     f"{folder}: a run of that name exists; go on with it by --resume, replace it by --force, "
                     "or choose another --run NAME"
                 )
-            if not all(path.name in _FILES or path.name.endswith(".tmp") for path in folder.iterdir()):
+            if not cls.holds_only_its_own(folder):
                 raise UsageError(f"{folder}: holds other files than a run's; --force will not remove them")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, root)
         run.write_config(config, command)
         return run
+
+    @staticmethod
+    def holds_only_its_own(folder: Path) -> bool:
+        """Whether nothing is in a folder but what runs write, so that it can be replaced."""
+        return all(path.name in _FILES or path.name.endswith(".tmp") for path in folder.iterdir())
 
     def write_config(self, config: Config, command: Sequence[str]) -> None:
         """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""
