@@ -71,11 +71,11 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "train": train,
+    "sweep": sweep,
     "sample": sample,
     "eval": evaluate_command,
     "info": info,
     "compare": compare,
-    "sweep": sweep,
 }
 for name, command in _COMMANDS.items():
     # A paragraph of the docstring is one line, for the terminal to wrap.

@@ -59,7 +59,9 @@ def sweep(
     """
     from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.config import Config
+    from charrnn.data.corpus import resolve
     from charrnn.training.grid import common_settings, parse_grid, points_of
+    from charrnn.training.sweep import Sweep, check_name, environments
 
     # What can be refused without a text comes first: preparing one writes it.
     values = parse_grid(grid or [])
@@ -69,11 +71,9 @@ def sweep(
         raise UsageError(f"--scored {scored}: expected one of {', '.join(_SPLITS)}")
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    if name is not None:
+        check_name(name)
     reading = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
-
-    from charrnn.data.corpus import resolve
-    from charrnn.training.sweep import Sweep, environments
-
     places = environments(common.training.device)
     with progress_bar("preparing", quiet) as progress:
         prepared = resolve(corpus, settings=reading, progress=progress, notify=lambda line: note(line, quiet))

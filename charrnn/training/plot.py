@@ -19,7 +19,7 @@ def loss_plot(metrics: Sequence[dict[str, Any]], title: str) -> str:
     # The first steps are far above the rest: leave the top twentieth out of the scale.
     high = max(values[int(0.95 * (len(values) - 1))], max((y for _, y in validation), default=0))
     low = values[0]
-    margin = 0.05 * (high - low) or 0.1
+    margin = _margin(low, high)
     low, high = max(0.0, low - margin), high + margin
     last = max((x for x, _ in train), default=1)
 
@@ -59,7 +59,8 @@ def sweep_plot(document: dict[str, Any]) -> str:
     """Scored loss in nats per character over the number of parameters (logarithmic), from a ``sweep.json``.
 
     One series for each value of the first setting of the grid that is a word and has few values, such as the cell. A
-    mark that would hide another is put beside it: its height is exact, its place across off by a few pixels. Each mark says its name and figures where the pointer rests on it.
+    mark that would hide another is put beside it: its height is exact, its place across off by a few pixels. It says
+    what it is where the pointer rests on it.
     """
     rows = [row for row in document["rows"] if row["nats_per_char"] is not None]
     words = (name for name, values in document["grid"].items() if _are_few_words(values))
@@ -69,8 +70,9 @@ def sweep_plot(document: dict[str, Any]) -> str:
     left, right = min(sizes, default=1e5), max(sizes, default=1e6)
     beside = max(1.1, (right / left) ** 0.04)
     left, right = left / beside, right * beside
-    margin = 0.06 * (max(losses, default=2.0) - min(losses, default=1.0)) or 0.1
-    low, high = min(losses, default=1.0) - margin, max(losses, default=2.0) + margin
+    low, high = min(losses, default=1.0), max(losses, default=2.0)
+    margin = _margin(low, high)
+    low, high = low - margin, high + margin
 
     def share(size: float) -> float:
         return math.log(size / left) / math.log(right / left)
@@ -178,6 +180,12 @@ def _axes(low: float, high: float, across: Sequence[tuple[float, str]], label: s
     for place, text in across:
         parts.append(f'<text x="{_across(place):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{text}</text>')
     return [*parts, f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">{label}</text>']
+
+
+def _margin(low: float, high: float) -> float:
+    """Room below and above; where there is one value, in proportion to it: a loss that grows without bound has no
+    digits for less."""
+    return 0.05 * (high - low) or 0.05 * high or 0.1
 
 
 def _ticks(low: float, high: float) -> list[float]:

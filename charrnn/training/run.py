@@ -21,6 +21,8 @@ from charrnn.training.plot import loss_plot
 
 CONFIG, METRICS, SAMPLES, PLOT, CARD = "config.toml", "metrics.jsonl", "samples.txt", "loss.svg", "README.md"
 TENSORBOARD = "tensorboard"
+#: Why a run cannot go on: there is nothing left to do.
+FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
 _FILES = (BEST, LAST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
 
 

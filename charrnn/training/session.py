@@ -19,7 +19,7 @@ from charrnn.presets import PRESETS, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
-from charrnn.training.run import Run
+from charrnn.training.run import EXHAUSTED, FINISHED, Run
 from charrnn.training.trainer import Trainer
 
 Notify = Callable[[str], None]
@@ -146,11 +146,10 @@ def resume(
     trainer = Trainer(config, corpus, compute, resume=last, notify=notify)
     if trainer.progress() >= 1:
         raise UsageError(
-            f"{path}: the run is finished ({trainer.step:,} steps); "
-            "go on with a longer --epochs, --steps or --time-limit"
+            f"{path}: {FINISHED} ({trainer.step:,} steps); go on with a longer --epochs, --steps or --time-limit"
         )
     if trainer.exhausted():
-        raise UsageError(f"{path}: the run stopped early; go on with a larger --patience, or --patience 0")
+        raise UsageError(f"{path}: {EXHAUSTED}; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
     run = Run(path.parent, root)
     run.rewind(last)

@@ -31,13 +31,11 @@ from charrnn.errors import CheckpointError, DivergedError, ResourceError, Stoppe
 from charrnn.files import atomic_write
 from charrnn.training.grid import Grid, cheapest_first, points_of
 from charrnn.training.plot import sweep_plot
-from charrnn.training.run import Run, is_name
+from charrnn.training.run import EXHAUSTED, FINISHED, Run, is_name
 
 PICTURE = "sweep.svg"
 #: What may become of a point. "waiting" includes the one that is being trained.
 WAITING, DONE, DIVERGED, STOPPED, FAILED = "waiting", "done", "diverged", "stopped", "failed"
-#: How ``train --resume`` ends its line where there is nothing left to train (:func:`charrnn.training.session.resume`).
-_NOTHING_LEFT = ("the run is finished", "the run stopped early")
 #: Exit codes above it are signals.
 _KILLED = 128
 _ROOT = Path("checkpoints")
@@ -107,8 +105,7 @@ class Sweep:
         named: Sequence[str] = (),
     ) -> None:
         self.name = f"{corpus.name}-sweep" if name is None else name
-        if not is_name(self.name):
-            raise UsageError(f"--name {self.name}: a sweep's name is one folder's name, without / and a letter first")
+        check_name(self.name)
         corpus.ids(scored)
         self.folder = _ROOT / self.name
         self.corpus, self.grid, self.common, self.preset, self.scored = corpus, grid, common, preset, scored
@@ -288,7 +285,7 @@ class Sweep:
     def _point(self, row: Row, environment: Mapping[str, str]) -> Row:
         if (row.folder / LAST).is_file():
             code, _ = self._call(row, ["train", "--resume", "--run", row.run], environment)
-            if code == UsageError.exit_code and any(said in _last_line(row.log) for said in _NOTHING_LEFT):
+            if code == UsageError.exit_code and any(said in _last_line(row.log) for said in (FINISHED, EXHAUSTED)):
                 code = 0  # it was stopped between its last step and its score
         else:
             # Without a state to go on from, what a killed training left is of no use.
@@ -337,6 +334,12 @@ class Sweep:
             log.write(said)
         # By a signal: the number that a shell gives.
         return child.returncode if child.returncode >= 0 else _KILLED - child.returncode, said
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError where no sweep's folder may be called so."""
+    if not is_name(name):
+        raise UsageError(f"--name {name}: a sweep's name is one folder's name, without / and with a letter first")
 
 
 def environments(device: str | None) -> list[dict[str, str]]:
