@@ -107,7 +107,9 @@ def _follow(swept: Sweep, places: list[dict[str, str]], quiet: bool) -> None:
 
     def ended(row: Row) -> None:
         done = row.nats_per_char is not None
-        said = f"{row.nats_per_char:.4f} nats, {_time(row.seconds)}" if done else f"{row.status}: {row.error}"
+        said = f"{row.nats_per_char:.4f} nats, {_time(row.seconds)}" if done else row.status
+        if row.error and not swept.stopping:  # then the last line says how to go on, with all of it
+            said += f": {row.error}"
         note(f"{number[row.run]} {_short(row)}: {said}", quiet)
 
     with stopping(swept.stop) as stopped_by:
@@ -133,48 +135,46 @@ def _time(seconds: float | None) -> str:
 
 
 def _table(swept: Sweep) -> None:
-    """The rows, best first, then those without a figure; a terminal folds long names, a pipe gets each whole."""
+    """The rows, best first, then those without a figure. A pipe gets all of it; a terminal too narrow for that what
+    matters most, and folds long names."""
     from charrnn.cli.console import out
 
     rows = sorted(swept.rows.values(), key=lambda row: (row.nats_per_char is None, row.nats_per_char or 0.0))
-    both = ["validation"] if swept.scored != "validation" and any(r.validation_nats_per_char for r in rows) else []
-    titles = ["", "run", "parameters", *both, swept.scored, "bits", "time"]
+    best = rows[0] if rows[0].nats_per_char is not None else None
 
     def figure(value: float | None) -> str:
         return "" if value is None else f"{value:.4f}"
 
-    lines = []
-    for k, row in enumerate(rows):
-        done = row.nats_per_char is not None
-        loss = figure(row.nats_per_char) if done else row.status
-        validation = [figure(row.validation_nats_per_char)] if both else []
-        size = "" if row.parameters is None else f"{row.parameters:,}"
-        spent = "" if row.seconds is None else _time(row.seconds)
-        mark = "*" if done and k == 0 else ""
-        lines.append([mark, _short(row), size, *validation, loss, figure(row.bits_per_char), spent])
-    caption = f"nats per character, best first (*), and bits of the same; {swept.folder}/sweep.svg shows them"
-    best = next((row for row in rows if row.nats_per_char is not None), None)
+    columns = {
+        "": ["*" if row is best else "" for row in rows],
+        "run": [_short(row) for row in rows],
+        "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
+        "validation": [figure(row.validation_nats_per_char) for row in rows],
+        swept.scored: [figure(row.nats_per_char) or row.status for row in rows],
+        "bits": [figure(row.bits_per_char) for row in rows],
+        "time": ["" if row.seconds is None else _time(row.seconds) for row in rows],
+    }
+    widths = {title: max(map(len, (title, *cells))) for title, cells in columns.items()}
     if out().is_terminal:
-        from rich.box import SIMPLE_HEAD
+        for title in ("validation", "bits", "time"):
+            if sum(width + 2 for width in widths.values()) - 2 > out().width and title != swept.scored:
+                del widths[title]
+    caption = f"nats per character, best first (*), and bits of the same; {swept.folder}/sweep.svg shows them"
+    following = f"next: charrnn sample {shlex.quote(best.run)}" if best else ""
+    if out().is_terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for k, title in enumerate(titles):
-            table.add_column(title, justify="left" if k < 2 else "right", overflow="fold", no_wrap=k != 1)
-        for line in lines:
-            table.add_row(*map(Text, line), style="bold" if line[0] else "")
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for k, title in enumerate(widths):
+            table.add_column(title, justify="left" if k < 2 else "right", overflow="fold", no_wrap=title != "run")
+        for k, row in enumerate(rows):
+            table.add_row(*(Text(columns[title][k]) for title in widths), style="bold" if row is best else "")
         out().print(table)
-        out().print(Text(caption, "dim"))
-        if best:
-            out().print(Text(f"next  charrnn sample {shlex.quote(best.run)}", "green"))
+        out().print(Text(f"\n{caption}", "dim"))
+        out().print(Text(following, "green"))
         return
-    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-    for line in (titles, *lines):
-        cells = [
-            text.ljust(w) if k < 2 else text.rjust(w) for k, (text, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-    print(f"\n{caption}")
-    if best:
-        print(f"next: charrnn sample {shlex.quote(best.run)}")
+    for line in (list(widths), *([columns[title][k] for title in widths] for k in range(len(rows)))):
+        cells = zip(line, widths.values(), strict=True)
+        print("  ".join(cell.ljust(w) if k < 2 else cell.rjust(w) for k, (cell, w) in enumerate(cells)).rstrip())
+    print(f"\n{caption}\n{following}".rstrip())

@@ -124,7 +124,7 @@ class Sweep:
             for run, point in self.points.items()
         }
         self._children: set[subprocess.Popen[bytes]] = set()
-        self._stopping = False
+        self.stopping = False
         # Reentrant: a signal may come while the main thread answers another.
         self._lock = threading.RLock()
         self._inherited: tuple[int, ...] = ()
@@ -256,7 +256,7 @@ class Sweep:
         def work(row: Row) -> None:
             environment = free.get()
             try:
-                if self._stopping:
+                if self.stopping:
                     return
                 started(row)
                 row = self._point(row, environment)
@@ -278,7 +278,7 @@ class Sweep:
     def stop(self) -> None:
         """Start nothing more, and ask the processes that run to stop; a training saves before it does."""
         with self._lock:
-            self._stopping = True
+            self.stopping = True
             for child in self._children:
                 child.terminate()
 
@@ -315,7 +315,7 @@ class Sweep:
             log.write(f"$ {_command(arguments)}\n".encode())
             log.flush()
             with self._lock:
-                if self._stopping:
+                if self.stopping:
                     return Stopped.TERMINATED, b""
                 child = subprocess.Popen(
                     [*_python(), *arguments],
