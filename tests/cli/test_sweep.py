@@ -19,8 +19,8 @@ from rich.console import Console
 
 from charrnn.checkpoint import Checkpoint, read_document
 
-STEPS = 300
-GRID = ["--grid", "learning-rate=0.01,1e6", "--steps", str(STEPS), "--save-every", "10", "--validate-every", "100"]
+STEPS = 600
+GRID = ["--grid", "learning-rate=0.01,1e6", "--steps", str(STEPS), "--save-every", "20", "--validate-every", "200"]
 MODEL = ["--cell", "rnn", "--num-layers", "1", "--hidden-size", "8", "--embedding-size", "4"]
 SMALL = [*MODEL, "--batch-size", "4", "--sequence-length", "16"]
 COMMAND = ["sweep", "bottles.txt", *GRID, *SMALL, "--precision", "fp32", "--device", "cpu", "--scored", "test"]
