@@ -20,7 +20,7 @@ from report import header
 from sampling import random_checkpoint
 
 #: As many commands as charrnn has, and options as its largest have.
-COMMANDS, OPTIONS = 7, 25
+COMMANDS, OPTIONS = 8, 25
 
 
 def bare_program() -> str:

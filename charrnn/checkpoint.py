@@ -25,6 +25,8 @@ from charrnn.files import atomic_write
 
 FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
+#: A folder of runs with this file is a sweep.
+SWEEP = "sweep.json"
 _KEY = "charrnn"
 _MAX_HEADER = 64 << 20
 _STATE = "state."
@@ -226,11 +228,14 @@ def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weig
 def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST) -> Path:
     """The checkpoint file a user means: a file, a run's folder, a run's name, or (``None``) the run trained last.
 
+    A run's name may have a folder before it (``grid/lstm-2``). The run trained last is never one of a sweep: its runs
+    are there to be compared, and the one that happened to come last is nobody's choice.
+
     Raises:
         CheckpointError: there is none; the line says where was looked and how to make one.
     """
     if given is None:
-        runs = [run / file for run in root.iterdir() if (run / file).is_file()] if root.is_dir() else []
+        runs = [path for path in _runs(root, file) if not (path.parent.parent / SWEEP).is_file()]
         if not runs:
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
@@ -240,8 +245,28 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
         if path.is_file():
             return path
         if path.is_dir() and path.parent != Path(given).parent:
+            if inside := sorted(path.glob(f"*/{file}")):
+                one = run_name(inside[0].parent, root)
+                raise CheckpointError(f"{path}: holds {len(inside)} run(s); name one of them, such as {one}")
             raise CheckpointError(f"{path}: the run has no {file} yet")
-    known = sorted(run.name for run in root.iterdir() if (run / file).is_file()) if root.is_dir() else []
+    known = sorted(run_name(path.parent, root) for path in _runs(root, file))
     more = f" and {len(known) - 8} more" if len(known) > 8 else ""
     hint = f"runs here: {', '.join(known[:8])}{more}" if known else "start with: charrnn train python-stdlib"
     raise CheckpointError(f"{given}: no checkpoint, run folder or run of that name; {hint}")
+
+
+def _runs(root: Path, file: str) -> list[Path]:
+    """That file of every run below ``root``, in its own folder or in one of a folder of runs."""
+    return [path for path in (*root.glob(f"*/{file}"), *root.glob(f"*/*/{file}")) if path.is_file()]
+
+
+def run_name(folder: Path, root: Path = Path("checkpoints")) -> str:
+    """What to type for the run in ``folder``: its name below ``root`` where it has one, else its path.
+
+    >>> run_name(Path("checkpoints/notes")), run_name(Path("checkpoints/grid/lstm-2")), run_name(Path("/tmp/notes"))
+    ('notes', 'grid/lstm-2', '/tmp/notes')
+    """
+    place, top = folder.resolve(), root.resolve()
+    if top in place.parents[:2]:
+        return place.relative_to(top).as_posix()
+    return str(folder)

@@ -38,7 +38,7 @@ class Setting:
         """
         if value is None:
             return None
-        option = "--" + name.replace("_", "-")
+        option = flag(name)
         if self.kind == "duration":
             value = parse_duration(option, value)
         elif self.kind == "interval":
@@ -226,6 +226,12 @@ class TrainingConfig(Settings):
         """Which of epochs, steps and time limit are given."""
         return [name for name in self.LENGTHS if getattr(self, name) is not None]
 
+    def check_one_length(self) -> None:
+        """Raises UsageError where more than one of them is given."""
+        lengths = self.lengths()
+        if len(lengths) > 1:
+            raise UsageError(f"{', '.join(map(flag, lengths))}: only one of them can say how long to train")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -266,6 +272,21 @@ class Config:
             lines += ["", f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in values.items())]
         return "\n".join(lines).lstrip("\n") + "\n"
 
+    def to_options(self) -> list[str]:
+        """The options of ``charrnn train`` that give these settings.
+
+        >>> Config(ModelConfig(cell="gru", tie_weights=False), TrainingConfig(epochs=2)).to_options()
+        ['--cell', 'gru', '--no-tie-weights', '--epochs', '2']
+        """
+        options = []
+        for values in self.to_mapping().values():
+            for name, value in values.items():
+                if isinstance(value, bool):
+                    options.append(flag(name if value else f"no_{name}"))
+                else:
+                    options += [flag(name), plain(value)]
+        return options
+
     @classmethod
     def read_toml(cls, path: Path) -> Config:
         """Read a ``config.toml``.
@@ -280,6 +301,28 @@ class Config:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: not a TOML file ({error})") from error
         return cls.from_mapping(values, str(path))
+
+
+def flag(name: str) -> str:
+    """A setting's option.
+
+    >>> flag("num_layers")
+    '--num-layers'
+    """
+    return "--" + name.replace("_", "-")
+
+
+def plain(value: object) -> str:
+    """A setting's value as it is typed after its option, whole numbers without a point.
+
+    >>> plain(20.0), plain(0.001), plain("lstm"), plain(True)
+    ('20', '0.001', 'lstm', 'true')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return str(value)
 
 
 def _toml(value: object) -> str:

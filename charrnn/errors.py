@@ -47,6 +47,9 @@ class ResourceError(CharRNNError):
 class Stopped(CharRNNError):
     """Stopped by SIGTERM (75) or Ctrl-C (130) after saving; the code is the instance's."""
 
+    TERMINATED: ClassVar[int] = 75
+    INTERRUPTED: ClassVar[int] = 130
+
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from charrnn.checkpoint import Checkpoint, locate, read_document
+from charrnn.checkpoint import Checkpoint, locate, read_document, run_name
 from charrnn.errors import CheckpointError, ResourceError
 from charrnn.files import atomic_write
 
@@ -171,3 +171,21 @@ def test_a_checkpoint_is_found_by_file_folder_name_or_as_the_latest(saved, tmp_p
         locate("none", root)
     with pytest.raises(CheckpointError, match="charrnn train"):
         locate(None, tmp_path / "empty")
+
+
+def test_a_run_in_a_folder_of_runs_is_found_and_those_of_a_sweep_are_never_the_run_trained_last(saved, tmp_path):
+    root = tmp_path / "checkpoints"
+    for age, name in ((300, "alone"), (200, "grid/lstm-2"), (100, "swept/lstm-2")):
+        (root / name).mkdir(parents=True)
+        Checkpoint.load(saved).save(root / name / "best.safetensors")
+        os.utime(root / name / "best.safetensors", (10**9 - age, 10**9 - age))
+    (root / "swept" / "sweep.json").write_text("{}")
+    for name in ("grid/lstm-2", "swept/lstm-2"):
+        assert locate(name, root) == root / name / "best.safetensors"
+        assert run_name(root / name, root) == name
+    assert locate(None, root) == root / "grid/lstm-2" / "best.safetensors"
+    with pytest.raises(CheckpointError, match="such as swept/lstm-2"):
+        locate("swept", root)
+    with pytest.raises(CheckpointError, match="alone, grid/lstm-2, swept/lstm-2"):
+        locate("none", root)
+    assert run_name(tmp_path, root) == str(tmp_path)

@@ -20,6 +20,7 @@ from charrnn.cli.info import info
 from charrnn.cli.inspect import inspect_app
 from charrnn.cli.prepare import prepare
 from charrnn.cli.sample import sample
+from charrnn.cli.sweep import sweep
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError
 
@@ -70,6 +71,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "train": train,
+    "sweep": sweep,
     "sample": sample,
     "eval": evaluate_command,
     "info": info,

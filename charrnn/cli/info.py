@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,6 +119,8 @@ def _facts(described: dict[str, Any]) -> Facts:
 
 
 def _tell(fact: Facts, described: dict[str, Any]) -> None:
+    from charrnn.checkpoint import run_name
+
     model, training = described["config"]["model"], described["config"]["training"]
     record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
     fact("checkpoint", f"{described['path']} ({described['bytes'] / 1e6:.1f} MB)", "bold")
@@ -149,7 +152,8 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
     fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
          f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
     if described["resumable"]:
-        fact("resume", f"charrnn train --resume --run {_run_name(Path(described['path']).parent)}", "green")
+        name = shlex.quote(run_name(Path(described["path"]).parent))
+        fact("resume", f"charrnn train --resume --run {name}", "green")
 
 
 def _origin(init_from: Any) -> str:
@@ -157,10 +161,3 @@ def _origin(init_from: Any) -> str:
     if isinstance(init_from, dict):
         return f"{init_from['path']}, SHA-256 {str(init_from['sha256'])[:16]}"
     return str(init_from)
-
-
-def _run_name(folder: Path) -> str:
-    """What to type for a run: its name where that is enough."""
-    import shlex
-
-    return shlex.quote(folder.name if folder.resolve().parent == Path("checkpoints").resolve() else str(folder))

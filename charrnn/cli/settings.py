@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charrnn.config import Config, ModelConfig, Setting, Settings, TrainingConfig
+from charrnn.config import Config, ModelConfig, Setting, Settings, TrainingConfig, flag
 
 _GROUPS: dict[type[Settings], str] = {ModelConfig: "Model", TrainingConfig: "Training"}
 
@@ -31,15 +31,15 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 def _annotation(name: str, setting: Setting, panel: str) -> Any:
     kind = {"int": int, "float": float, "bool": bool}.get(setting.kind, str)
-    flag = "--" + name.replace("_", "-")
+    option = flag(name)
     if kind is bool:
-        flag += "/--no-" + name.replace("_", "-")
+        option += "/" + flag(f"no_{name}")
     metavar = {"duration": "TIME", "interval": "STEPS|TIME"}.get(setting.kind)
     if setting.choices:
         metavar = "|".join(setting.choices)
     return Annotated[
         kind | None,
-        typer.Option(flag, help=setting.help, metavar=metavar, rich_help_panel=panel, show_default=False),
+        typer.Option(option, help=setting.help, metavar=metavar, rich_help_panel=panel, show_default=False),
     ]
 
 

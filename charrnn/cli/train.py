@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +33,10 @@ def train(
             show_default=False,
         ),
     ] = None,
-    run: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name. Default: the corpus's.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="[FOLDER/]NAME", help="The run's name. Default: the corpus's."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a stopped run, bit for bit: --run NAME, or the last one.")
     ] = False,
@@ -126,14 +129,14 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
         from charrnn.training.tensorboard import logged
 
         events = logged(events, session.run.folder)
-    with _signals(session) as stopped_by, view(session, quiet) as show:
+    with stopping(session.stop) as stopped_by, view(session, quiet) as show:
         for event in events:
             show(event)
             if isinstance(event, Finished):
                 finished = event
     assert finished is not None
     if finished.reason == "stopped":
-        code = 130 if stopped_by[0] == signal.SIGINT else 75
+        code = Stopped.INTERRUPTED if stopped_by[0] == signal.SIGINT else Stopped.TERMINATED
         raise Stopped(
             f"stopped and saved at step {finished.step:,}; "
             f"go on with: charrnn train --resume --run {shlex.quote(session.run.name)}",
@@ -143,13 +146,13 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
 
 
 @contextmanager
-def _signals(session: Session) -> Iterator[list[int]]:
-    """While inside, the first SIGINT or SIGTERM asks the session to stop; a second one acts as usual."""
+def stopping(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """While inside, the first SIGINT or SIGTERM calls ``stop`` and is noted; a second one acts as usual."""
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
         received.append(number)
-        session.stop()
+        stop()
         for each, before in previous.items():
             signal.signal(each, before)
 

@@ -21,8 +21,8 @@ from charrnn.errors import ResourceError, TextError
 #: A registered name → its sources, or None where nothing is registered under it.
 Registered = Callable[[str], "Sequence[Source] | None"]
 _COMPRESSED = {".gz", ".bz2", ".xz"}
-#: A folder with all files of one of these is this program's work: a prepared corpus, or a run.
-_MADE = ({"corpus.json", "ids.npy"}, {"best.safetensors"}, {"last.safetensors"})
+#: A folder with all files of one of these is this program's work: a prepared corpus, a run, or a sweep.
+_MADE = ({"corpus.json", "ids.npy"}, {"best.safetensors"}, {"last.safetensors"}, {"sweep.json", "sweep.svg"})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charrnn.checkpoint import BEST, LAST, Checkpoint
+from charrnn.checkpoint import BEST, LAST, Checkpoint, run_name
 from charrnn.config import Config
 from charrnn.errors import UsageError
 from charrnn.files import atomic_write
@@ -21,19 +21,27 @@ from charrnn.training.plot import loss_plot
 
 CONFIG, METRICS, SAMPLES, PLOT, CARD = "config.toml", "metrics.jsonl", "samples.txt", "loss.svg", "README.md"
 TENSORBOARD = "tensorboard"
+#: Why a run cannot go on: there is nothing left to do.
+FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
 _FILES = (BEST, LAST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
+
+
+def is_name(name: str) -> bool:
+    """Whether a run's folder may be called so."""
+    return name.isprintable() and name not in ("", "..") and Path(name).name == name and name[0] not in ".-"
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder ``checkpoints/NAME`` of one training."""
+    """The folder of one training: ``checkpoints/NAME``, or ``checkpoints/FOLDER/NAME`` where several go together."""
 
     folder: Path
+    root: Path = Path("checkpoints")
 
     @property
     def name(self) -> str:
         """The run's name, as ``sample`` and ``eval`` take it."""
-        return self.folder.name
+        return run_name(self.folder, self.root)
 
     @property
     def best(self) -> Path:
@@ -52,7 +60,7 @@ class Run:
         """Make a new run's folder; without a name, the corpus's, numbered if it is taken (unless ``force``).
 
         Raises:
-            UsageError: a run of that name exists and ``force`` is not given.
+            UsageError: the name cannot be one, or a run of that name exists and ``force`` is not given.
         """
         if name is None and force:
             name = corpus
@@ -60,22 +68,33 @@ class Run:
             taken = {path.name for path in root.iterdir()} if root.is_dir() else set()
             names = (corpus if number == 1 else f"{corpus}-{number}" for number in range(1, len(taken) + 2))
             name = next(candidate for candidate in names if candidate not in taken)
-        if not name.isprintable() or Path(name).name != name or name.startswith((".", "-")):
-            raise UsageError(f"--run {name}: a run's name is one folder's name, without / and with a letter first")
+        parts = name.split("/")
+        if len(parts) > 2 or not all(map(is_name, parts)):
+            raise UsageError(
+                f"--run {name}: a run's name is a folder's name with a letter first, with at most one other and a / "
+                "before it"
+            )
         folder = root / name
+        if len(parts) > 1 and any((folder.parent / file).is_file() for file in (BEST, LAST, CONFIG)):
+            raise UsageError(f"--run {name}: {folder.parent} is a run itself; choose another folder")
         if folder.exists() and any(folder.iterdir()):
             if not force:
                 raise UsageError(
                     f"{folder}: a run of that name exists; go on with it by --resume, replace it by --force, "
                     "or choose another --run NAME"
                 )
-            if not all(path.name in _FILES or path.name.endswith(".tmp") for path in folder.iterdir()):
+            if not cls.holds_only_its_own(folder):
                 raise UsageError(f"{folder}: holds other files than a run's; --force will not remove them")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder)
+        run = cls(folder, root)
         run.write_config(config, command)
         return run
+
+    @staticmethod
+    def holds_only_its_own(folder: Path) -> bool:
+        """Whether nothing is in a folder but what runs write, so that it can be replaced."""
+        return all(path.name in _FILES or path.name.endswith(".tmp") for path in folder.iterdir())
 
     def write_config(self, config: Config, command: Sequence[str]) -> None:
         """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charrnn.checkpoint import LAST, Checkpoint, locate, read_document
-from charrnn.config import Config, TrainingConfig
+from charrnn.config import Config, TrainingConfig, flag
 from charrnn.data.corpus import Corpus
 from charrnn.data.sources import corpus_name
 from charrnn.errors import CheckpointError, TextError, UsageError
@@ -19,7 +19,7 @@ from charrnn.presets import PRESETS, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
-from charrnn.training.run import Run
+from charrnn.training.run import EXHAUSTED, FINISHED, Run
 from charrnn.training.trainer import Trainer
 
 Notify = Callable[[str], None]
@@ -60,7 +60,7 @@ def begin(
     Raises:
         UsageError, TextError, CheckpointError, ResourceError: as the message says.
     """
-    _one_length(given)
+    given.training.check_one_length()
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     characters = corpus.splits["train"].characters
@@ -86,13 +86,6 @@ def begin(
     return Session(run, trainer, corpus)
 
 
-def _one_length(given: Config) -> None:
-    lengths = given.training.lengths()
-    if len(lengths) > 1:
-        options = ", ".join("--" + length.replace("_", "-") for length in lengths)
-        raise UsageError(f"{options}: only one of them can say how long to train")
-
-
 def machine(compute: Compute) -> str:
     """The presets' name for a device."""
     if compute.device.type != "cpu":
@@ -106,7 +99,7 @@ def _start(init_from: str, corpus: Corpus, given: Config, root: Path, notify: No
     rates = ("input_dropout", "dropout", "output_dropout", "weight_dropout")
     for key, value in given.model.to_mapping().items():
         if key not in rates and value != getattr(theirs, key):
-            option = "--" + key.replace("_", "-")
+            option = flag(key)
             raise UsageError(f"{option} {value}: {source.path} has {getattr(theirs, key)}; fine-tuning keeps the model")
     start, note = fit_vocabulary(source, corpus, given.training.seed or 0)
     notify(f"starting from {source.path}; {note}")
@@ -130,7 +123,7 @@ def resume(
         UsageError: settings other than a new length were given, or the run is finished.
         CheckpointError, TextError: the run or its corpus is missing or damaged.
     """
-    _one_length(given)
+    given.training.check_one_length()
     path = locate(name, root, LAST)
     last = Checkpoint.load(path, with_state=True)
     if not last.progress:
@@ -141,7 +134,7 @@ def resume(
             if table == "model" or key not in RESUMABLE:
                 current = getattr(getattr(last.config, table), key)
                 if value != current:
-                    option = "--" + key.replace("_", "-")
+                    option = flag(key)
                     raise UsageError(f"{option} {value}: the run has {current}; for other settings use --init-from")
     longer = bool(given.training.lengths())
     config = Config(last.config.model, Config(training=_only(given.training)).over(last.config).training)
@@ -153,13 +146,12 @@ def resume(
     trainer = Trainer(config, corpus, compute, resume=last, notify=notify)
     if trainer.progress() >= 1:
         raise UsageError(
-            f"{path}: the run is finished ({trainer.step:,} steps); "
-            "go on with a longer --epochs, --steps or --time-limit"
+            f"{path}: {FINISHED} ({trainer.step:,} steps); go on with a longer --epochs, --steps or --time-limit"
         )
     if trainer.exhausted():
-        raise UsageError(f"{path}: the run stopped early; go on with a larger --patience, or --patience 0")
+        raise UsageError(f"{path}: {EXHAUSTED}; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
-    run = Run(path.parent)
+    run = Run(path.parent, root)
     run.rewind(last)
     if longer:
         notify("the length has changed: the learning rate follows the new length from here")

@@ -38,7 +38,8 @@ def trained(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], *([name, "--help"] for name in ("prepare", "train", "sample", "eval", "info", "inspect"))]
+    "command",
+    [["--help"], *([name, "--help"] for name in ("prepare", "train", "sweep", "sample", "eval", "info", "inspect"))],
 )
 def test_help_imports_neither_numpy_nor_torch(command, tmp_path):
     code = (

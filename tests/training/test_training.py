@@ -319,6 +319,24 @@ def test_force_without_a_name_replaces_the_run_of_the_corpus(corpus, tmp_path):
         assert session.begin(corpus, config(3), root=tmp_path / "runs", force=True).run.name == "text"
 
 
+def test_a_run_may_have_one_folder_before_its_name_and_both_are_checked(corpus, tmp_path):
+    root = tmp_path / "runs"
+    running, _ = train(corpus, root, config(3), name="grid/lstm-2")
+    assert running.run.best == root / "grid" / "lstm-2" / "best.safetensors"
+    assert running.run.name == "grid/lstm-2"
+    assert "charrnn sample grid/lstm-2\n" in (running.run.folder / "README.md").read_text()
+    longer = session.resume(config(5), root=root, name="grid/lstm-2")
+    assert longer.run.name == "grid/lstm-2"
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for name in ("", "/", "a/", "/a", "a/b/c", "../a", "a/..", ".a/b", "a/.b", "-a/b", "a\n/b", "grid/lstm-2/x"):
+        with pytest.raises(UsageError, match="--run"):
+            session.begin(corpus, config(3), root=root, name=name)
+    train(corpus, root, config(3), name="alone")
+    with pytest.raises(UsageError, match="is a run itself"):
+        session.begin(corpus, config(3), root=root, name="alone/lstm-2")
+    assert {path for path in tmp_path.rglob("*") if "alone" not in path.parts} == set(before)
+
+
 def test_real_divergence_ends_in_an_error_or_in_finite_files(corpus, tmp_path):
     given = config(40, learning_rate=300.0, clip=0.0, warmup=0.0, schedule="constant", validate_every="1000")
     running = session.begin(corpus, given, root=tmp_path / "runs")
