@@ -204,6 +204,9 @@ class TrainingConfig(Settings):
         minimum=0,
         maximum=1,
     )
+    state_reset: float = setting(
+        None, "float", "Probability that a stream's state is emptied before a window.", minimum=0, maximum=1
+    )
     scheduled_sampling: float = setting(
         None, "float", "Share of inputs drawn from the model at the end of training.", minimum=0, maximum=1
     )

@@ -34,6 +34,7 @@ TRAINING = TrainingConfig(
     beta2=0.99,
     clip=1.0,
     averaging=0.02,
+    state_reset=0.02,
     scheduled_sampling=0.0,
     save_every="2m",
     patience=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,12 +13,12 @@ from charrnn.cli import options
 from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
-    from charrnn.checkpoint import Checkpoint
+    from charrnn.decoding.ensemble import Model
     from charrnn.evaluation.metrics import Figures
 
 
 def evaluate_command(
-    checkpoint: options.Checkpoint = None,
+    checkpoints: options.Checkpoints = None,
     text: Annotated[
         str | None,
         typer.Option(
@@ -36,6 +37,14 @@ def evaluate_command(
         typer.Option(min=1, metavar="T", help="Score in windows from an empty state, as Transformers are scored."),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Walk the text in one lane, however long it is.")] = False,
+    dynamic: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic",
+            help="Dynamic evaluation: the model goes on learning from what it has already scored. Another figure, to "
+            "be named with it.",
+        ),
+    ] = False,
     per_line: Annotated[
         bool, typer.Option("--per-line", help="Score each line on its own: bits per character, bits in all, the line.")
     ] = False,
@@ -49,8 +58,9 @@ def evaluate_command(
 
     Every character is scored once, in order, in float32, with the state carried from the first to the last.
     """
-    from charrnn.checkpoint import Checkpoint, locate
-    from charrnn.cli.console import note, print_json
+    from charrnn.cli.console import note, print_json, progress_bar
+    from charrnn.decoding.ensemble import load
+    from charrnn.evaluation.evaluator import evaluate, text_to_score
     from charrnn.evaluation.metrics import METRICS
 
     flags = {
@@ -66,45 +76,54 @@ def evaluate_command(
         raise UsageError("--exact: has no meaning with --window; leave one of them out")
     if per_line and (window is not None or exact):
         raise UsageError("--per-line: each line is scored whole; leave out --window and --exact")
-    model = Checkpoint.load(locate(checkpoint))
+    if dynamic and (window is not None or exact or per_line):
+        raise UsageError("--dynamic: walks the text in one lane; leave out --window, --exact and --per-line")
+    model = load(checkpoints)
     if per_line:
         _per_line(model, text, split, encoding, newlines, device, asked, json)
         return
     begin = time.monotonic()
-    name, which, figures = _score(model, text, split, encoding, newlines, device, exact, window)
-    seconds = time.monotonic() - begin
+    found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
+    if dynamic:
+        from charrnn.training.dynamic import evaluate_dynamically
+
+        with progress_bar("scoring", quiet or json) as progress:
+            figures = evaluate_dynamically(model, found.ids, found.bytes, device=device, progress=progress)
+    else:
+        figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
+    scored = Scored(str(model.path), found.name, found.split, figures, time.monotonic() - begin, window, dynamic)
     if figures.unseen:
         note(f"{figures.unseen:,} characters of the text are not in the model's vocabulary", quiet)
     if json:
-        print_json(document(model, name, which, figures, seconds, window))
+        print_json(document(scored))
     elif asked:
         print(f"{METRICS[asked[0]](figures):.6g}")
     else:
-        _print(model, name, which, figures, seconds, window)
+        _print(scored)
 
 
-def _score(
-    model: Checkpoint, text: str | None, split: str | None, encoding: str | None, newlines: str | None,
-    device: str, exact: bool, window: int | None,
-) -> tuple[str, str | None, Figures]:  # fmt: skip
-    """Name of the text, its split, its figures."""
-    from charrnn.evaluation.evaluator import evaluate, text_to_score
+@dataclass(frozen=True)
+class Scored:
+    """A measurement: of which model and text, how, in how many seconds."""
 
-    found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
-    figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
-    return found.name, found.split, figures
+    checkpoint: str
+    text: str
+    split: str | None
+    figures: Figures
+    seconds: float
+    window: int | None = None
+    dynamic: bool = False
 
 
-def document(
-    model: Checkpoint, text: str, split: str | None, figures: Figures, seconds: float, window: int | None
-) -> dict[str, object]:
+def document(scored: Scored) -> dict[str, object]:
     """The JSON of a measurement."""
+    figures = scored.figures
     interval = figures.bits_interval
     return {
         "schema": 1,
-        "checkpoint": str(model.path),
-        "text": text,
-        "split": split,
+        "checkpoint": scored.checkpoint,
+        "text": scored.text,
+        "split": scored.split,
         "characters": figures.characters,
         "unseen": figures.unseen,
         "nats_per_char": figures.nats_per_char,
@@ -113,20 +132,19 @@ def document(
         "perplexity_seen": figures.perplexity_seen,
         "bits_per_byte": figures.bits_per_byte,
         "bits_per_char_interval": None if interval is None else list(interval),
-        "window": window,
-        "seconds": round(seconds, 4),
+        "window": scored.window,
+        "dynamic": scored.dynamic,
+        "seconds": round(scored.seconds, 4),
     }
 
 
-def _print(
-    model: Checkpoint, text: str, split: str | None, figures: Figures, seconds: float, window: int | None
-) -> None:
+def _print(scored: Scored) -> None:
     from charrnn.cli.console import Facts
 
+    figures, seconds, split = scored.figures, scored.seconds, scored.split
     fact = Facts()
-
-    fact("model", str(model.path))
-    fact("text", text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
+    fact("model", scored.checkpoint)
+    fact("text", scored.text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
     interval = figures.bits_interval
     spread = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
     fact("bits per character", f"{figures.bits_per_char:.4f}{spread}", "bold")
@@ -135,13 +153,17 @@ def _print(
     if figures.unseen and figures.perplexity_seen is not None:
         fact("without unseen", f"{figures.perplexity_seen:.4f}  ({figures.unseen:,} characters unseen)")
     fact("bits per byte", f"{figures.bits_per_byte:.4f}")
-    how = f"windows of {window}, each from an empty state" if window else "state carried from first to last"
+    how = "state carried from first to last"
+    if scored.window:
+        how = f"windows of {scored.window}, each from an empty state"
+    if scored.dynamic:
+        how = "dynamic evaluation: learning from what was scored before"
     fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} characters/s)")
     fact.print()
 
 
 def _per_line(
-    model: Checkpoint, text: str | None, split: str | None, encoding: str | None, newlines: str | None, device: str,
+    model: Model, text: str | None, split: str | None, encoding: str | None, newlines: str | None, device: str,
     asked: list[str], json: bool,
 ) -> None:  # fmt: skip
     """One row a line of the text, each scored as if it were the whole text, without its line end."""

@@ -25,6 +25,15 @@ Checkpoint = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+Checkpoints = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A file, a run's folder or a run's name; the mean of the probabilities of several. Default: the run "
+        "trained last.",
+        show_default=False,
+    ),
+]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

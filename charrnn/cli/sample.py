@@ -15,8 +15,8 @@ from charrnn.cli import options
 from charrnn.errors import TextError, UsageError
 
 if TYPE_CHECKING:
-    from charrnn.checkpoint import Checkpoint
     from charrnn.decoding.beam import BeamSearch
+    from charrnn.decoding.ensemble import Model
     from charrnn.decoding.generator import Sample, Sampling
 
 CHOOSING, SEARCH = "Choosing", "Beam search"  # panels of --help
@@ -24,13 +24,19 @@ _FLUSH_EVERY = 0.01  # seconds: as smooth as an eye can see, without a system ca
 
 
 def sample(
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(metavar="CHECKPOINT", help="A file, a run's folder or its name. Default: the run trained last."),
-    ] = None,
+    checkpoints: options.Checkpoints = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="What the text begins with.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="The same from a file; - for standard input.")
+    ] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            "--adapt",
+            metavar="FILE",
+            help="Let the model learn from this text first, as eval --dynamic does; - for standard input. The "
+            "checkpoint stays as it is.",
+        ),
     ] = None,
     length: Annotated[
         int, typer.Option("--length", metavar="N", help="Characters to generate (bytes, for a model of bytes).")
@@ -123,10 +129,12 @@ def sample(
         raise UsageError("standard output is closed, and the text goes there; send it to a file with > FILE")
     text = _prompt(prompt, prompt_file)
 
-    from charrnn.checkpoint import Checkpoint, locate
     from charrnn.decoding.beam import BeamSearch
+    from charrnn.decoding.ensemble import load
 
-    model = Checkpoint.load(locate(checkpoint))
+    model = load(checkpoints)
+    if adapt is not None:
+        model = _adapted(model, adapt, device, quiet)
     _warn(model, text, stop or [], quiet)
     try:
         if isinstance(settings, BeamSearch):
@@ -150,6 +158,8 @@ def _settings(given: dict[str, Any]) -> Sampling | BeamSearch:
 
     if given["prompt"] is not None and given["prompt_file"] is not None:
         raise UsageError("--prompt and --prompt-file: give one of them")
+    if given["prompt_file"] == given["adapt"] == "-":
+        raise UsageError("--prompt-file - and --adapt -: there is one standard input; name a file for one of them")
     drawing = {name: given[name] for name in (*FILTERS, "seed") if given[name] is not None}
     searching = {name: given[name] for name in ("length_penalty", "no_repeat_ngram") if given[name] is not None}
     length, samples, stop = given["length"], given["samples"], tuple(given["stop"] or ())
@@ -194,7 +204,21 @@ def _prompt(prompt: str | None, file: str | None) -> str:
         raise TextError(f"--prompt-file: {where} is not UTF-8 at byte {error.start}; convert it first") from error
 
 
-def _warn(model: Checkpoint, prompt: str, stop: list[str], quiet: bool) -> None:
+def _adapted(model: Model, file: str, device: str, quiet: bool) -> Model:
+    """The model after it has read a text once, learning as it goes."""
+    from charrnn.cli.console import note, progress_bar
+    from charrnn.evaluation.evaluator import read_text
+    from charrnn.training.dynamic import adapt
+
+    text = read_text(model.vocabulary, file)
+    with progress_bar("reading", quiet) as progress:
+        adapted, figures = adapt(model, text.ids, text.bytes, device=device, progress=progress)
+    unit = model.vocabulary.unit.replace("char", "character")
+    note(f"learnt from {figures.characters:,} {unit}s, {figures.bits_per_char:.4f} bits per {unit} on the way", quiet)
+    return adapted
+
+
+def _warn(model: Model, prompt: str, stop: list[str], quiet: bool) -> None:
     """Say which characters the model has never seen."""
     from charrnn.cli.console import name_of, note
 
@@ -208,7 +232,7 @@ def _warn(model: Checkpoint, prompt: str, stop: list[str], quiet: bool) -> None:
             note(f"--stop {text}: never happens, the model does not have all of its characters", quiet)
 
 
-def _draw(model: Checkpoint, prompt: str, settings: Sampling, given: dict[str, Any]) -> None:
+def _draw(model: Model, prompt: str, settings: Sampling, given: dict[str, Any]) -> None:
     """Sample, or choose greedily: the first text streams, the others follow when all are done."""
     from charrnn.cli.console import note
     from charrnn.decoding.engine import engine_for
@@ -247,7 +271,7 @@ def _draw(model: Checkpoint, prompt: str, settings: Sampling, given: dict[str, A
         _print_json(model, prompt, scored, seconds, None if given["greedy"] else seed)
 
 
-def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[str, Any]) -> None:
+def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, Any]) -> None:
     """Beam search: the best, or the n best, and their figures on stderr."""
     from charrnn.cli.console import note
     from charrnn.decoding.beam import beam_search
@@ -272,7 +296,7 @@ def _search(model: Checkpoint, prompt: str, settings: BeamSearch, given: dict[st
 
 
 def _print_json(
-    model: Checkpoint, prompt: str, samples: Sequence[Sample], seconds: float, seed: int | None
+    model: Model, prompt: str, samples: Sequence[Sample], seconds: float, seed: int | None
 ) -> None:  # fmt: skip
     from charrnn.cli.console import print_json
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.decoding.alphabet import Alphabet, Places
+from charrnn.decoding.ensemble import EnsembleEngine, Model, members
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import ResourceError
 
@@ -80,15 +81,25 @@ class Drawing(Engine, Protocol):
         ...
 
 
-def engine_for(checkpoint: Checkpoint, device: str = "auto", batch: int = 1) -> Engine:
+def engine_for(model: Model, device: str = "auto", batch: int = 1) -> Engine:
     """The engine to run ``batch`` sequences on ``device``: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     On a CPU the compiled one, or numpy where there is none; on an accelerator torch. ``auto`` takes an accelerator only
-    for a batch of ``LARGE_BATCH`` or more: for fewer, torch takes longer to import than they take to draw.
+    for a batch of ``LARGE_BATCH`` or more: for fewer, torch takes longer to import than they take to draw. An ensemble
+    has one engine for each of its members.
 
     Raises:
         ResourceError: the device asked for is not there.
     """
+    return together([_engine_for(checkpoint, device, batch) for checkpoint in members(model)])
+
+
+def together(engines: Sequence[Engine]) -> Engine:
+    """One engine of several; of one, itself."""
+    return engines[0] if len(engines) == 1 else EnsembleEngine(engines)
+
+
+def _engine_for(checkpoint: Checkpoint, device: str, batch: int) -> Engine:
     if device == "cpu" or (device == "auto" and batch < LARGE_BATCH):
         return _on_cpu(checkpoint)
     import torch

@@ -17,7 +17,8 @@ from charrnn.data.reading import Reader
 from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
 from charrnn.data.vocabulary import Unit, Vocabulary, to_codes
-from charrnn.decoding.engine import Engine
+from charrnn.decoding.engine import Engine, together
+from charrnn.decoding.ensemble import Model, members
 from charrnn.decoding.generator import Sample, read
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
@@ -27,8 +28,12 @@ from charrnn.evaluation.surprisal import Ids, surprisals, surprisals_of_lines
 SHORT_TEXT = 20_000
 
 
-def scoring_engine(checkpoint: Checkpoint, characters: int, device: str = "auto") -> Engine:
+def scoring_engine(model: Model, characters: int, device: str = "auto") -> Engine:
     """The engine that scores so many characters soonest, in float32."""
+    return together([_scoring_engine(checkpoint, characters, device) for checkpoint in members(model)])
+
+
+def _scoring_engine(checkpoint: Checkpoint, characters: int, device: str) -> Engine:
     if device in ("auto", "cpu") and characters <= SHORT_TEXT:
         from charrnn.decoding.numpy_engine import NumpyEngine
 
@@ -40,7 +45,7 @@ def scoring_engine(checkpoint: Checkpoint, characters: int, device: str = "auto"
 
 
 def evaluate(
-    checkpoint: Checkpoint,
+    model: Model,
     ids: Ids,
     num_bytes: int,
     *,
@@ -49,57 +54,59 @@ def evaluate(
     window: int | None = None,
     engine: Engine | None = None,
 ) -> Figures:
-    """Figures of a text given as the checkpoint's ids, (N,), and its length in bytes.
+    """Figures of a text given as the model's ids, (N,), and its length in bytes.
 
     Raises:
         TextError: the text is empty.
     """
     if len(ids) == 0:
         raise TextError("the text to score is empty; a perplexity needs at least one character")
-    vocabulary = checkpoint.vocabulary
-    engine = engine or scoring_engine(checkpoint, len(ids), device)
+    vocabulary = model.vocabulary
+    engine = engine or scoring_engine(model, len(ids), device)
     pieces = surprisals(engine, ids, vocabulary.index("\n"), exact=exact, window=window)
     return measure(pieces, ids, vocabulary, num_bytes)
 
 
-def corpus_ids(checkpoint: Checkpoint, corpus: Corpus, split: str) -> tuple[Ids, int]:
-    """A split of a corpus in the checkpoint's ids, and its bytes.
+def corpus_ids(model: Model, corpus: Corpus, split: str) -> tuple[Ids, int]:
+    """A split of a corpus in the model's ids, and its bytes.
 
     Raises:
         TextError: the split is empty, or the corpus has another unit.
     """
-    if corpus.vocabulary.unit != checkpoint.vocabulary.unit:
+    if corpus.vocabulary.unit != model.vocabulary.unit:
         raise TextError(
-            f"{corpus.path}: its characters are {corpus.vocabulary.unit}s, the model's {checkpoint.vocabulary.unit}s; "
-            f"prepare it with --unit {checkpoint.vocabulary.unit}"
+            f"{corpus.path}: its characters are {corpus.vocabulary.unit}s, the model's {model.vocabulary.unit}s; "
+            f"prepare it with --unit {model.vocabulary.unit}"
         )
     ids = corpus.ids(split)
-    if corpus.vocabulary.codes != checkpoint.vocabulary.codes:
-        ids = corpus.vocabulary.translation(checkpoint.vocabulary)[ids]
+    if corpus.vocabulary.codes != model.vocabulary.codes:
+        ids = corpus.vocabulary.translation(model.vocabulary)[ids]
     return ids, corpus.splits[split].bytes
 
 
-def trained_on(checkpoint: Checkpoint, root: Path = Path("corpora")) -> Corpus:
-    """The corpus that a checkpoint was trained on: where it was then, or below ``root``, by its fingerprint.
+def trained_on(model: Model, root: Path = Path("corpora")) -> Corpus:
+    """The corpus that a model was trained on: where it was then, or below ``root``, by its fingerprint.
 
     Raises:
         TextError: it is gone, or its text is no longer the one trained on.
     """
-    fingerprint, recorded = checkpoint.corpus.get("fingerprint"), str(checkpoint.corpus.get("path", ""))
+    fingerprint, recorded = model.corpus.get("fingerprint"), str(model.corpus.get("path", ""))
     places = [Path(recorded)] if recorded else []
     places += sorted(root.iterdir()) if root.is_dir() else []
+    if fingerprint is None:
+        raise TextError(f"{model.path}: there is no one text that was trained on; name a text with --text FILE")
     for path in places:
         if is_corpus(path) and (corpus := Corpus.open(path)).fingerprint == fingerprint:
             return corpus
     raise TextError(
-        f"the text that {checkpoint.path or 'the model'} was trained on ({recorded}) is gone or has changed; "
+        f"the text that {model.path or 'the model'} was trained on ({recorded}) is gone or has changed; "
         "name a text with --text FILE"
     )
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text to score: in the checkpoint's ids (N,), with its length in UTF-8 bytes and where it came from."""
+    """A text to score: in the model's ids (N,), with its length in UTF-8 bytes and where it came from."""
 
     name: str
     split: str | None
@@ -108,7 +115,7 @@ class Text:
 
 
 def text_to_score(
-    checkpoint: Checkpoint,
+    model: Model,
     text: str | None,
     split: str | None = None,
     *,
@@ -121,22 +128,22 @@ def text_to_score(
         TextError: it is missing, empty or cannot be read.
         UsageError: a split of something that has none.
     """
-    named = _named(checkpoint, text, split, encoding, newlines)
+    named = _named(model, text, split, encoding, newlines)
     if isinstance(named, str):
-        return read_text(checkpoint.vocabulary, named, encoding=encoding, newlines=newlines)
-    ids, num_bytes = corpus_ids(checkpoint, named, split or "validation")
+        return read_text(model.vocabulary, named, encoding=encoding, newlines=newlines)
+    ids, num_bytes = corpus_ids(model, named, split or "validation")
     return Text(named.name, split or "validation", ids, num_bytes)
 
 
 def _named(
-    checkpoint: Checkpoint, text: str | None, split: str | None, encoding: str | None, newlines: str | None
+    model: Model, text: str | None, split: str | None, encoding: str | None, newlines: str | None
 ) -> Corpus | str:
     """The corpus that a user means, or the name of a plain text.
 
     Raises:
         UsageError: an option that is for the other of the two.
     """
-    corpus = trained_on(checkpoint) if text is None else _corpus(text)
+    corpus = trained_on(model) if text is None else _corpus(text)
     if corpus is None:
         if split is not None:
             raise UsageError(f"--split {split}: {text} is a plain text and is scored whole; prepare it to have splits")
@@ -191,17 +198,17 @@ def _utf8_length(codes: NDArray[np.integer[Any]], unit: Unit) -> int:
     return len(codes) + sum(int((codes >= bound).sum()) for bound in longer)
 
 
-def in_float32(checkpoint: Checkpoint, prompt: str, samples: Sequence[Sample], device: str = "auto") -> list[Sample]:
+def in_float32(model: Model, prompt: str, samples: Sequence[Sample], device: str = "auto") -> list[Sample]:
     """Generated texts with the figures that scoring gives them, whatever precision drew or found them; those that a
     search has ranked, ranked by these."""
-    vocabulary = checkpoint.vocabulary
+    vocabulary = model.vocabulary
     texts = [
         vocabulary.encode(sample.text)
         if vocabulary.unit == "char"
         else vocabulary.encode_codes(np.frombuffer(sample.data, np.uint8))
         for sample in samples
     ]
-    engine = scoring_engine(checkpoint, len(prompt) + sum(map(len, texts)), device)
+    engine = scoring_engine(model, len(prompt) + sum(map(len, texts)), device)
     costs = surprisals_of_lines(engine, texts, *read(engine, vocabulary, prompt))
     scored = []
     for sample, cost in zip(samples, costs, strict=True):
@@ -224,7 +231,7 @@ class Line:
 
 
 def score_lines(
-    checkpoint: Checkpoint,
+    model: Model,
     text: str | None,
     split: str | None = None,
     *,
@@ -238,21 +245,21 @@ def score_lines(
         TextError: it is missing or cannot be read, or no line has a character.
         UsageError: a split of something that has none.
     """
-    vocabulary = checkpoint.vocabulary
-    named = _named(checkpoint, text, split, encoding, newlines)
+    vocabulary = model.vocabulary
+    named = _named(model, text, split, encoding, newlines)
     if isinstance(named, str):
         name, codes = named, np.concatenate([np.zeros(0, np.uint8), *_codes(vocabulary, named, encoding, newlines)])
         ids: Ids = vocabulary.encode_codes(codes)
     else:
         name, split = named.name, split or "validation"
-        ids, _ = corpus_ids(checkpoint, named, split)
+        ids, _ = corpus_ids(model, named, split)
         lost = 0xFF if vocabulary.unit == "byte" else 0xFFFD
         codes = np.asarray([*named.vocabulary.codes, lost], np.uint32)[named.ids(split)]
     ends = np.flatnonzero((codes == ord("\n")) | (codes == ord("\r"))).tolist()
     places = [slice(before + 1, end) for before, end in pairwise([-1, *ends, len(codes)]) if end > before + 1]
     if not places:
         raise TextError(f"{name}: has no line with a character to score")
-    engine = scoring_engine(checkpoint, sum(place.stop - place.start for place in places), device)
+    engine = scoring_engine(model, sum(place.stop - place.start for place in places), device)
     nats = surprisals_of_lines(engine, [ids[place] for place in places], *read(engine, vocabulary, ""))
     lines = []
     for place, surprise in zip(places, nats, strict=True):

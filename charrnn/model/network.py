@@ -151,4 +151,11 @@ class CharRNN(nn.Module):
 
 def _mask(like: Tensor, shape: torch.Size, rate: float, generator: torch.Generator | None) -> Tensor:
     """Zeros at ``rate``, the rest scaled so that the mean stays, of the given shape."""
-    return like.new_empty(shape).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    if like.device.type != "cpu":
+        return like.new_empty(shape).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    # Sixteen random bits for each decide as well as the float that torch draws, in an eighth of its time: for the
+    # recurrent weights of a step that is as long as the step itself.
+    words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    dropped = round(rate * 2**16)
+    kept = words.view(torch.int16)[: shape.numel()].view(shape) >= dropped - 2**15
+    return kept.to(like.dtype).mul_(2**16 / (2**16 - dropped))

@@ -264,6 +264,8 @@ class Trainer:
         training = self.config.training
         inputs, targets = self.windows.window(length)  # (T, B) each
         self.model.train()
+        if training.state_reset > 0:
+            self._empty_some(training.state_reset)
         if training.scheduled_sampling > 0:
             inputs = self._mix_own_draws(inputs, self.sampling)
         # The casts of the weights that autocast keeps die with the context, so none outlives a capture.
@@ -306,6 +308,13 @@ class Trainer:
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.scales_loss)
+
+    def _empty_some(self, rate: float) -> None:
+        """Begin some streams anew. Otherwise a network meets the empty state only where its streams begin, and may do
+        anything in the middle of a line: one in a hundred lanes ran away, its cells growing for ever."""
+        keep = self.state[0].new_empty(self.streams.batch_size, 1).bernoulli_(1 - rate, generator=self.generator)
+        for part in self.state:
+            part.mul_(keep)
 
     @torch.no_grad()
     def _mix_own_draws(self, inputs: Tensor, rate: float) -> Tensor:

@@ -138,3 +138,17 @@ def test_closed_outputs_are_no_bug() -> None:
     done = charrnn("sample --length 5 2>&-")
     assert done.returncode == 0
     assert len(done.stdout) == 5
+
+
+def test_several_checkpoints_are_scored_as_one_and_dynamic_evaluation_apart() -> None:
+    one = json.loads(run("cats", "--json"))
+    twins = json.loads(run("cats", "cats", "--json"))
+    assert twins["nats_per_char"] == pytest.approx(one["nats_per_char"], rel=1e-6)
+    assert twins["checkpoint"] == f"{one['checkpoint']} + {one['checkpoint']}"
+    dynamic = json.loads(run("cats", "--json", "--dynamic"))
+    assert dynamic["dynamic"] and not one["dynamic"]
+    assert dynamic["nats_per_char"] < one["nats_per_char"]
+    assert "dynamic evaluation" in run("cats", "cats", "--dynamic")
+    for other in (["--window", "9"], ["--exact"], ["--per-line"]):
+        with pytest.raises(UsageError, match="--dynamic"):
+            run("cats", "--dynamic", *other)

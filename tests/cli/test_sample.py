@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from charrnn.checkpoint import Checkpoint
 from charrnn.cli.sample import Paper, sample
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.errors import CharRNNError
+from charrnn.errors import CharRNNError, TextError, UsageError
 
 Make = Callable[..., Checkpoint]
 Run = Callable[..., Result]
@@ -190,3 +190,23 @@ def test_a_reader_that_has_enough_ends_it_quietly(model: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_text_to_adapt_to_changes_what_is_written_but_not_the_checkpoint(run: Run, model: Path) -> None:
+    before = model.read_bytes()
+    Path("notes.txt").write_text("abba [cab]\n" * 900, encoding="utf-8")
+    plain = run("--length", "60", "--seed", "1").stdout
+    adapted = run("--length", "60", "--seed", "1", "--adapt", "notes.txt")
+    assert adapted.stdout != plain
+    assert adapted.stdout == run("--length", "60", "--seed", "1", "--adapt", "-", stdin=b"abba [cab]\n" * 900).stdout
+    assert "learnt from 9,900 characters" in adapted.stderr
+    assert model.read_bytes() == before
+    with pytest.raises(UsageError, match="standard input"):
+        run("--adapt", "-", "--prompt-file", "-", stdin=b"a")
+    with pytest.raises(TextError, match=r"none\.txt"):
+        run("--adapt", "none.txt")
+
+
+def test_several_models_write_together(run: Run) -> None:
+    assert run("tiny", "tiny", "--greedy", "--length", "30").stdout == run("tiny", "--greedy", "--length", "30").stdout
+    assert json.loads(run("tiny", "tiny", "--json", "--length", "5").stdout)["samples"][0]["characters"] == 5

@@ -9,7 +9,7 @@ import torch
 from charrnn.cells import CELLS, connect
 from charrnn.checkpoint import weight_shapes
 from charrnn.config import ModelConfig
-from charrnn.model.network import CharRNN
+from charrnn.model.network import CharRNN, _mask
 from charrnn.presets import MODEL
 
 V = 7
@@ -119,8 +119,22 @@ def test_dropout_is_locked_over_time_and_off_in_evaluation():
     x = torch.ones(20, 3, 50)
     dropped = model._drop(x, 0.4, torch.Generator().manual_seed(0))
     assert (dropped == dropped[0]).all()
-    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6])
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6], rel=1e-4)
     assert (model.eval()._drop(x, 0.4, None) == x).all()
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.3, 0.5, 0.95])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masks_drop_the_share_asked_for_each_place_on_its_own_and_keep_the_mean(rate, dtype):
+    N = 500_000
+    mask = _mask(torch.empty(0, dtype=dtype), torch.Size((N, 2)), rate, torch.Generator().manual_seed(2)).double()
+    dropped = (mask == 0).double()
+    deviation = math.sqrt(rate * (1 - rate) / N)
+    assert (dropped.mean(0) - rate).abs().max() < 5 * deviation + 1e-5
+    assert mask.mean() == pytest.approx(1, abs=5 * deviation / (1 - rate) + (0.01 if dtype == torch.bfloat16 else 0))
+    flat = dropped.flatten() - rate
+    for lag in (1, 2, 3, 4, 8, 512):
+        assert abs((flat[lag:] * flat[:-lag]).mean()) < 5 * rate * (1 - rate) / math.sqrt(N)
 
 
 def test_a_seeded_generator_repeats_dropout_and_dropconnect():
@@ -144,7 +158,7 @@ def test_dropconnect_is_the_plain_layer_with_fewer_weights_and_leaves_its_own_in
     dropping, plain = (network(cell=cell, num_layers=1, weight_dropout=rate).train() for rate in (0.5, 0.0))
     plain.load_state_dict(dropping.state_dict())
     weight = plain.layers[0].weight_hh_l0
-    weight.data *= torch.empty_like(weight).bernoulli_(0.5, generator=torch.Generator().manual_seed(1)).div_(0.5)
+    weight.data *= _mask(weight, weight.shape, 0.5, torch.Generator().manual_seed(1))
     # On CUDA this would move the weights, behind the back of a captured step.
     monkeypatch.setattr(torch.nn.RNNBase, "flatten_parameters", lambda layer: pytest.fail("moved"))
     ids = torch.randint(0, V, (6, 2))

@@ -1,0 +1,128 @@
+"""Several models as one: the mean of their probabilities, character by character."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.checkpoint import Checkpoint, locate
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.errors import CheckpointError
+
+State = tuple[Any, ...]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models of one vocabulary; where a :class:`~charrnn.checkpoint.Checkpoint` is run, this can be.
+
+    Raises:
+        CheckpointError: their vocabularies differ.
+    """
+
+    members: tuple[Checkpoint, ...]
+
+    def __post_init__(self) -> None:
+        first = self.members[0]
+        for other in self.members[1:]:
+            if (first.vocabulary.unit, first.vocabulary.codes) != (other.vocabulary.unit, other.vocabulary.codes):
+                raise CheckpointError(
+                    f"{other.path}: has other characters than {first.path}; models that are to speak as one must be "
+                    "trained on corpora of the same characters"
+                )
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The characters of every member."""
+        return self.members[0].vocabulary
+
+    @property
+    def corpus(self) -> dict[str, Any]:
+        """What all were trained on; without a name and a fingerprint if that is not one text."""
+        first, *others = (member.corpus for member in self.members)
+        if any(other.get("fingerprint") != first.get("fingerprint") for other in others):
+            return {"utf8": all(member.corpus.get("utf8", True) for member in self.members)}
+        return first
+
+    @property
+    def path(self) -> str:
+        """The members' files, for people."""
+        return " + ".join(str(member.path) for member in self.members)
+
+
+#: What can be sampled from and scored with.
+Model = Checkpoint | Ensemble
+
+
+def members(model: Model) -> tuple[Checkpoint, ...]:
+    """The checkpoints that a model consists of."""
+    return model.members if isinstance(model, Ensemble) else (model,)
+
+
+def load(names: Sequence[str] | None, root: Path = Path("checkpoints")) -> Model:
+    """The model of one checkpoint, as :func:`~charrnn.checkpoint.locate` finds it, or the ensemble of several.
+
+    Raises:
+        CheckpointError: one is missing or damaged, or they do not fit together.
+    """
+    found = tuple(Checkpoint.load(locate(name, root)) for name in names or (None,))
+    return found[0] if len(found) == 1 else Ensemble(found)
+
+
+class EnsembleEngine:
+    """An :class:`~charrnn.decoding.engine.Engine` whose probabilities are the mean of its members'.
+
+    The mean of probabilities, not of their logarithms: it is normalised as it stands, and by Jensen's inequality its
+    surprisal is never more than the mean of the members'.
+
+    Args:
+        engines: the members, K of them; the state is the tuple of theirs.
+    """
+
+    def __init__(self, engines: Sequence[Any]) -> None:
+        self.engines = tuple(engines)
+        self.symbols: int = engines[0].symbols
+
+    def initial_state(self, batch_size: int) -> State:
+        """The empty state of B sequences."""
+        return tuple(engine.initial_state(batch_size) for engine in self.engines)
+
+    def select(self, state: State, rows: NDArray[np.integer[Any]]) -> State:
+        """The state whose sequence b is sequence ``rows[b]`` of ``state``."""
+        return tuple(engine.select(part, rows) for engine, part in zip(self.engines, state, strict=True))
+
+    def step(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
+        """ids (B,) → log-probabilities (B, V), new state."""
+        found = [engine.step(ids, part) for engine, part in zip(self.engines, state, strict=True)]
+        return mixture([logits for logits, _ in found]), tuple(after for _, after in found)
+
+    def run(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
+        """ids (T, B) → log-probabilities (T, B, V), new state; equal to T steps."""
+        found = [engine.run(ids, part) for engine, part in zip(self.engines, state, strict=True)]
+        return mixture([logits for logits, _ in found]), tuple(after for _, after in found)
+
+
+def mixture(logits: Sequence[Floats]) -> Floats:
+    """log((p₁ + … + p_K) / K) of K distributions given by logits (..., V); of one, its logits as they are.
+
+    >>> a, b = np.log(np.float32([0.9, 0.1])), np.log(np.float32([0.3, 0.7])) + 5
+    >>> np.exp(mixture([a, b])).round(4).tolist()
+    [0.6000000238418579, 0.4000000059604645]
+    """
+    if len(logits) == 1:
+        return logits[0]
+    total: Any = 0.0
+    for one in logits:
+        # An array of its own, for an engine may use its logits again.
+        one = np.exp(one - one.max(axis=-1, keepdims=True), dtype=np.float64)
+        total = total + one / one.sum(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore"):  # a character that all hold for impossible stays so
+        mean: Floats = (np.log(total) - math.log(len(logits))).astype(np.float32)
+    return mean

@@ -1,0 +1,127 @@
+"""Ensembles: the mean of probabilities, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.beam import BeamSearch, beam_search
+from charrnn.decoding.engine import engine_for
+from charrnn.decoding.ensemble import Ensemble, EnsembleEngine, load, mixture
+from charrnn.decoding.generator import Sampling, generate
+from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.errors import CheckpointError, TextError
+from charrnn.evaluation.evaluator import evaluate, scoring_engine, text_to_score
+
+Make = Callable[..., Checkpoint]
+
+
+@pytest.fixture
+def models(tiny_checkpoint: Make) -> tuple[Checkpoint, ...]:
+    """Three of one vocabulary, of other cells and sizes."""
+    return (
+        tiny_checkpoint(seed=1),
+        tiny_checkpoint(seed=2, cell="gru", hidden_size=7, num_layers=1),
+        tiny_checkpoint(seed=3, cell="rnn", connections="dense"),
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@given(st.lists(st.lists(st.floats(-80, 80, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_the_mixture_is_the_mean_of_the_distributions(rows: list[list[float]]) -> None:
+    logits = [np.float32(row) for row in rows]
+    expected = np.mean([softmax(row) for row in logits], axis=0)
+    assert np.allclose(softmax(mixture(logits)), expected, atol=1e-6)
+    assert len(rows) == 1 or np.allclose(np.exp(mixture(logits)), expected, atol=1e-6)  # normalised as it stands
+
+
+def test_a_character_that_every_member_holds_for_impossible_stays_so() -> None:
+    one = np.float32([0, -np.inf])
+    assert mixture([one, one]).tolist() == [0, -np.inf]
+
+
+SHORT, LONG = partial(scoring_engine, characters=9), partial(scoring_engine, characters=10**6)
+
+
+@pytest.mark.parametrize("make", [engine_for, SHORT, LONG])
+def test_a_text_costs_what_the_members_mean_probability_says(models: tuple[Checkpoint, ...], make) -> None:
+    ids = np.random.default_rng(0).integers(0, 9, (30, 2))
+    engine = make(Ensemble(models))
+    assert isinstance(engine, EnsembleEngine)
+    logits, state = engine.run(ids, engine.initial_state(2))
+    singly = [NumpyEngine.from_checkpoint(model) for model in models]
+    expected = np.mean([softmax(one.run(ids, one.initial_state(2))[0]) for one in singly], axis=0)
+    tolerance = 0.02 if make is engine_for else 1e-5  # the sampling engine rounds weights to 8 bits
+    assert np.abs(np.exp(logits) - expected).max() < tolerance
+    stepped = engine.initial_state(2)
+    for t in range(30):
+        step, stepped = engine.step(ids[t], stepped)
+    assert np.allclose(step, logits[-1], atol=1e-3)
+    chosen = engine.select(state, np.array([1, 1, 0]))
+    after, _ = engine.step(np.array([3, 3, 3]), chosen)
+    assert np.array_equal(after[0], after[1])
+    assert not np.array_equal(after[0], after[2])
+
+
+def test_an_ensemble_costs_no_more_than_its_members_on_average_and_one_of_twins_what_they_cost(
+    models: tuple[Checkpoint, ...],
+) -> None:
+    ids = np.random.default_rng(1).integers(0, 9, 500)
+    costs = [evaluate(model, ids, 500).nats for model in models]
+    assert evaluate(Ensemble(models), ids, 500).nats < np.mean(costs)
+    twins = Ensemble((models[0], models[0], models[0]))
+    assert evaluate(twins, ids, 500).nats == pytest.approx(costs[0], rel=1e-6)
+    alone = evaluate(twins, ids, 500, window=7).nats
+    assert alone == pytest.approx(evaluate(models[0], ids, 500, window=7).nats, rel=1e-6)
+
+
+def test_samples_and_searches_of_twins_are_those_of_one(models: tuple[Checkpoint, ...]) -> None:
+    one, twins = models[2], Ensemble((models[2], models[2]))  # its engine in float32: not rounded by blocks
+    settings = Sampling(length=40, seed=5, top_k=4)
+    texts = [generate(engine_for(model), model.vocabulary, "ab", settings)[0].text for model in (one, twins)]
+    assert texts[0] == texts[1]
+    search = BeamSearch(beam=3, length=12)
+    found = [beam_search(engine_for(model), model.vocabulary, "ab", search)[0].text for model in (one, twins)]
+    assert found[0] == found[1]
+
+
+def test_members_of_other_characters_or_units_are_refused(
+    models: tuple[Checkpoint, ...], tiny_checkpoint: Make
+) -> None:
+    for vocabulary in (Vocabulary.of("\n abcdefgx"), Vocabulary(tuple(range(256)), "byte")):
+        with pytest.raises(CheckpointError, match="other characters"):
+            Ensemble((models[0], tiny_checkpoint(vocabulary)))
+
+
+def test_members_trained_on_different_texts_need_a_text_to_be_named(tiny_checkpoint: Make) -> None:
+    from dataclasses import replace
+
+    one, other = (replace(tiny_checkpoint(), corpus={"fingerprint": name, "utf8": True}) for name in ("a", "b"))
+    with pytest.raises(TextError, match="--text"):
+        text_to_score(Ensemble((one, other)), None)
+    assert Ensemble((one, one)).corpus["fingerprint"] == "a"
+
+
+def test_one_name_gives_its_checkpoint_and_several_their_ensemble(
+    models: tuple[Checkpoint, ...], tmp_path: Path
+) -> None:
+    for name, model in zip("ab", models[:2], strict=True):
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name / "best.safetensors")
+    assert isinstance(load(["a"], tmp_path), Checkpoint)
+    assert isinstance(load(None, tmp_path), Checkpoint)
+    both = load(["a", "b"], tmp_path)
+    assert isinstance(both, Ensemble)
+    assert both.path == f"{tmp_path / 'a/best.safetensors'} + {tmp_path / 'b/best.safetensors'}"

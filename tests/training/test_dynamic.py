@@ -1,0 +1,108 @@
+"""Dynamic evaluation: learns from what has been scored, never from what has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.ensemble import Ensemble
+from charrnn.errors import DivergedError, TextError
+from charrnn.evaluation.evaluator import evaluate
+from charrnn.model.network import CharRNN
+from charrnn.training.dynamic import Adaptation, Learner, adapt, evaluate_dynamically, surprisals_on_the_way
+
+Make = Callable[..., Checkpoint]
+FAST = Adaptation(learning_rate=0.01, window=8)
+NEWLINE = 0
+
+
+def scores(checkpoints: list[Checkpoint], ids: np.ndarray, how: Adaptation = FAST) -> np.ndarray:
+    learners = [Learner(checkpoint, how, "cpu") for checkpoint in checkpoints]
+    return np.concatenate([nats for _, nats in surprisals_on_the_way(learners, ids, NEWLINE, how.window)])
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_score_depends_on_its_own_character_or_on_later_ones(tiny_checkpoint: Make, data: st.DataObject) -> None:
+    models = [tiny_checkpoint(seed=1), tiny_checkpoint(seed=2, cell="gru")][: data.draw(st.integers(1, 2))]
+    V = len(models[0].vocabulary)
+    ids = np.array(data.draw(st.lists(st.integers(0, V - 1), min_size=2, max_size=40)))
+    place = data.draw(st.integers(0, len(ids) - 1))
+    rest = np.array(data.draw(st.lists(st.integers(0, V - 1), max_size=20)), int)
+    before = scores(models, ids)[:place]
+    probability = 0.0
+    for character in range(V):
+        found = scores(models, np.concatenate((ids[:place], [character], rest)))
+        assert np.array_equal(found[:place], before)  # later characters change nothing, to the bit
+        probability += np.exp(-found[place])
+    # Over all that could stand there, one distribution, chosen without knowing which does.
+    assert probability == pytest.approx(1, abs=1e-5)
+
+
+def test_it_is_what_a_plain_loop_over_torch_s_own_adam_computes(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(seed=3)
+    ids = np.random.default_rng(0).integers(0, 9, 61)
+    network = CharRNN(checkpoint.config.model, len(checkpoint.vocabulary))
+    network.load_weights(checkpoint.weights)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, FAST.beta2))
+    state, expected = network.initial_state(1), []
+    inputs = torch.tensor([NEWLINE, *ids[:-1].tolist()])
+    for start in range(0, 61, 8):
+        logits, state = network(inputs[start : start + 8, None], tuple(part.detach() for part in state))
+        loss = torch.nn.functional.cross_entropy(logits[:, 0], torch.tensor(ids[start : start + 8]), reduction="none")
+        expected += loss.tolist()
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+    assert scores([checkpoint], ids) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_text_that_repeats_itself_is_learnt_and_without_a_rate_nothing_is(tiny_checkpoint: Make) -> None:
+    model = tiny_checkpoint(Vocabulary.of("\n abcdefgh"), seed=4)
+    ids = np.tile(model.vocabulary.encode("bad cage\n"), 80)
+    static, dynamic = evaluate(model, ids, len(ids)), evaluate_dynamically(model, ids, len(ids), settings=FAST)
+    assert dynamic.nats_per_char < 0.5 * static.nats_per_char
+    assert dynamic.characters == static.characters == len(ids)
+    still = evaluate_dynamically(model, ids, len(ids), settings=Adaptation(learning_rate=0.0, window=8))
+    assert still.nats == pytest.approx(static.nats, rel=1e-5)
+
+
+def test_the_adapted_model_knows_the_text_and_the_first_one_is_as_it_was(tiny_checkpoint: Make) -> None:
+    models = tuple(tiny_checkpoint(Vocabulary.of("\n abcdefgh"), seed=seed) for seed in (5, 6))
+    copies = [{name: array.copy() for name, array in model.weights.items()} for model in models]
+    ids = np.tile(models[0].vocabulary.encode("deaf head\n"), 60)
+    for model in (models[0], Ensemble(models)):
+        adapted, figures = adapt(model, ids, len(ids), settings=FAST)
+        assert type(adapted) is type(model)
+        assert (
+            evaluate(adapted, ids, len(ids)).nats_per_char
+            < figures.nats_per_char
+            < evaluate(model, ids, 1).nats_per_char
+        )
+    for model, copy in zip(models, copies, strict=True):
+        assert all(np.array_equal(model.weights[name], array) for name, array in copy.items())
+
+
+def test_unseen_characters_are_paid_for_as_in_every_figure(tiny_checkpoint: Make) -> None:
+    model = tiny_checkpoint()
+    ids = model.vocabulary.encode("ab?c?\n")
+    still = Adaptation(learning_rate=0.0)
+    assert evaluate_dynamically(model, ids, 6, settings=still).nats == pytest.approx(evaluate(model, ids, 6).nats)
+
+
+def test_progress_reaches_the_end_and_bad_cases_end_in_one_line(tiny_checkpoint: Make) -> None:
+    model, ids = tiny_checkpoint(), np.random.default_rng(0).integers(0, 9, 20)
+    told: list[tuple[int, int]] = []
+    adapt(model, ids, 20, settings=FAST, progress=lambda done, total: told.append((done, total)))
+    assert told == [(8, 20), (16, 20), (20, 20)]
+    with pytest.raises(TextError):
+        adapt(model, ids[:0], 0)
+    with pytest.raises(DivergedError, match="rate"):
+        adapt(model, np.tile(ids, 9), 180, settings=Adaptation(learning_rate=float("inf"), window=8))
