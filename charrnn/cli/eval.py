@@ -45,6 +45,10 @@ def evaluate_command(
             "be named with it.",
         ),
     ] = False,
+    dynamic_rate: Annotated[
+        float | None,
+        typer.Option("--dynamic-rate", metavar="R", help="Learning rate of --dynamic. Default: 0.0003."),
+    ] = None,
     per_line: Annotated[
         bool, typer.Option("--per-line", help="Score each line on its own: bits per character, bits in all, the line.")
     ] = False,
@@ -76,6 +80,8 @@ def evaluate_command(
         raise UsageError("--exact: has no meaning with --window; leave one of them out")
     if per_line and (window is not None or exact):
         raise UsageError("--per-line: each line is scored whole; leave out --window and --exact")
+    if dynamic_rate is not None and not dynamic:
+        raise UsageError("--dynamic-rate: is for --dynamic; add it")
     if dynamic and (window is not None or exact or per_line):
         raise UsageError("--dynamic: walks the text in one lane; leave out --window, --exact and --per-line")
     model = load(checkpoints)
@@ -85,10 +91,13 @@ def evaluate_command(
     begin = time.monotonic()
     found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
     if dynamic:
-        from charrnn.training.dynamic import evaluate_dynamically
+        from charrnn.training.dynamic import Adaptation, evaluate_dynamically
 
+        how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
         with progress_bar("scoring", quiet or json) as progress:
-            figures = evaluate_dynamically(model, found.ids, found.bytes, device=device, progress=progress)
+            figures = evaluate_dynamically(
+                model, found.ids, found.bytes, settings=how, device=device, progress=progress
+            )
     else:
         figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
     scored = Scored(str(model.path), found.name, found.split, figures, time.monotonic() - begin, window, dynamic)

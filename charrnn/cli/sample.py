@@ -38,6 +38,10 @@ def sample(
             "checkpoint stays as it is.",
         ),
     ] = None,
+    adapt_rate: Annotated[
+        float | None,
+        typer.Option("--adapt-rate", metavar="R", help="Learning rate of --adapt. Default: 0.0003."),
+    ] = None,
     length: Annotated[
         int, typer.Option("--length", metavar="N", help="Characters to generate (bytes, for a model of bytes).")
     ] = 500,
@@ -134,7 +138,7 @@ def sample(
 
     model = load(checkpoints)
     if adapt is not None:
-        model = _adapted(model, adapt, device, quiet)
+        model = _adapted(model, adapt, adapt_rate, device, quiet)
     _warn(model, text, stop or [], quiet)
     try:
         if isinstance(settings, BeamSearch):
@@ -158,6 +162,8 @@ def _settings(given: dict[str, Any]) -> Sampling | BeamSearch:
 
     if given["prompt"] is not None and given["prompt_file"] is not None:
         raise UsageError("--prompt and --prompt-file: give one of them")
+    if given["adapt_rate"] is not None and given["adapt"] is None:
+        raise UsageError("--adapt-rate: is for --adapt FILE; add it")
     if given["prompt_file"] == given["adapt"] == "-":
         raise UsageError("--prompt-file - and --adapt -: there is one standard input; name a file for one of them")
     drawing = {name: given[name] for name in (*FILTERS, "seed") if given[name] is not None}
@@ -204,15 +210,16 @@ def _prompt(prompt: str | None, file: str | None) -> str:
         raise TextError(f"--prompt-file: {where} is not UTF-8 at byte {error.start}; convert it first") from error
 
 
-def _adapted(model: Model, file: str, device: str, quiet: bool) -> Model:
+def _adapted(model: Model, file: str, rate: float | None, device: str, quiet: bool) -> Model:
     """The model after it has read a text once, learning as it goes."""
     from charrnn.cli.console import note, progress_bar
     from charrnn.evaluation.evaluator import read_text
-    from charrnn.training.dynamic import adapt
+    from charrnn.training.dynamic import Adaptation, adapt
 
+    how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
     text = read_text(model.vocabulary, file)
     with progress_bar("reading", quiet) as progress:
-        adapted, figures = adapt(model, text.ids, text.bytes, device=device, progress=progress)
+        adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=device, progress=progress)
     unit = model.vocabulary.unit.replace("char", "character")
     note(f"learnt from {figures.characters:,} {unit}s, {figures.bits_per_char:.4f} bits per {unit} on the way", quiet)
     return adapted

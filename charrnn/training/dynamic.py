@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from charrnn.checkpoint import Checkpoint
 from charrnn.decoding.ensemble import Ensemble, Model, mixture
 from charrnn.decoding.ensemble import members as members_of
-from charrnn.errors import DivergedError, TextError
+from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, Piece, cross_entropy
 from charrnn.model.compute import choose_compute
@@ -23,17 +25,28 @@ from charrnn.training.optimizer import AdamW
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a model learns from what it reads (the settings were chosen on a part of tiny Shakespeare's training text
-    that the model in question had not been trained on; see benchmarks/RESULTS.md).
+    """How a model learns from what it reads.
+
+    The defaults were chosen on a tenth of tiny Shakespeare's training text that the model in question had not been
+    trained on; see benchmarks/RESULTS.md.
 
     Args:
-        learning_rate: of Adam without momentum, whose gradients' squares are averaged over the text read so far.
-        window: characters between two steps; also how far gradients go back.
+        learning_rate: of Adam without momentum: each weight's gradient over the root mean square of those so far.
+        window: characters between two steps, and how far gradients go back.
+
+    Raises:
+        UsageError: a rate that is negative or no number.
     """
 
     learning_rate: float = 3e-4
-    window: int = 64
-    beta2: float = 0.999
+    window: int = 32
+
+    #: Decay of the mean of squared gradients.
+    BETA2: ClassVar[float] = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.learning_rate < math.inf:
+            raise UsageError(f"--dynamic-rate, --adapt-rate: expected at least 0, got {self.learning_rate:g}")
 
 
 class Learner:
@@ -55,7 +68,7 @@ class Learner:
         # Not .train(): that is the dropout's switch; gradients come all the same.
         self.model.to(self.device).eval()
         self.optimizer = AdamW(
-            [(list(self.model.parameters()), 0.0)], lr=settings.learning_rate, betas=(0.0, settings.beta2)
+            [(list(self.model.parameters()), 0.0)], lr=settings.learning_rate, betas=(0.0, settings.BETA2)
         )
         self.state = self.model.initial_state(1)
         self._logits: Tensor | None = None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.ensemble import Ensemble
-from charrnn.errors import DivergedError, TextError
+from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.model.network import CharRNN
 from charrnn.training.dynamic import Adaptation, Learner, adapt, evaluate_dynamically, surprisals_on_the_way
@@ -51,7 +51,7 @@ def test_it_is_what_a_plain_loop_over_torch_s_own_adam_computes(tiny_checkpoint:
     ids = np.random.default_rng(0).integers(0, 9, 61)
     network = CharRNN(checkpoint.config.model, len(checkpoint.vocabulary))
     network.load_weights(checkpoint.weights)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, FAST.beta2))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.0, Adaptation.BETA2))
     state, expected = network.initial_state(1), []
     inputs = torch.tensor([NEWLINE, *ids[:-1].tolist()])
     for start in range(0, 61, 8):
@@ -102,7 +102,10 @@ def test_progress_reaches_the_end_and_bad_cases_end_in_one_line(tiny_checkpoint:
     told: list[tuple[int, int]] = []
     adapt(model, ids, 20, settings=FAST, progress=lambda done, total: told.append((done, total)))
     assert told == [(8, 20), (16, 20), (20, 20)]
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="rate"):
+            Adaptation(learning_rate=bad)
     with pytest.raises(TextError):
         adapt(model, ids[:0], 0)
     with pytest.raises(DivergedError, match="rate"):
-        adapt(model, np.tile(ids, 9), 180, settings=Adaptation(learning_rate=float("inf"), window=8))
+        adapt(model, np.tile(ids, 9), 180, settings=Adaptation(learning_rate=3e38, window=8))

@@ -27,7 +27,7 @@ SETTINGS = {
 def config(steps: int | None = 60, model: dict | None = None, **training) -> Config:
     values = {
         "steps": steps, "batch_size": 8, "sequence_length": 16, "device": "cpu", "precision": "fp32",
-        "validate_every": "25", **training,
+        "validate_every": "25", "state_reset": 0.1, **training,
     }  # fmt: skip
     return Config(ModelConfig(**{**SETTINGS, **(model or {})}), TrainingConfig(**values))
 
@@ -450,3 +450,25 @@ def test_without_a_compiler_training_works_and_says_that_it_could_be_faster(corp
     assert list(running.events())[-1].reason == "done"
     assert sum("C compiler" in notice for notice in notices) == 1
     monkeypatch.setattr(sequence, "_available", None)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_each_stream_begins_anew_as_often_as_asked_for_and_otherwise_goes_on(corpus, tmp_path, rate):
+    running = session.begin(corpus, config(40, batch_size=50, state_reset=rate), root=tmp_path)
+    trainer, forward = running.trainer, running.trainer.model.forward
+    before: list[torch.Tensor] = []
+    empty = []
+
+    def seen(ids, state, generator):
+        begun = torch.stack([(part == 0).all(dim=(0, 2)) for part in state]).all(0)  # (B,)
+        if before and trainer.step % trainer.streams.windows:
+            empty.append(begun.float().mean())
+            assert torch.equal(state[0][:, ~begun], before[-1][:, ~begun])
+        logits, after = forward(ids, state, generator)
+        before.append(after[0].detach().clone())
+        return logits, after
+
+    trainer.model.forward = seen
+    list(trainer.run())
+    assert np.mean(empty) == pytest.approx(rate, abs=0.1)
+    assert rate == 0.5 or set(map(float, empty)) == {rate}
