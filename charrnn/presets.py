@@ -34,7 +34,7 @@ TRAINING = TrainingConfig(
     beta2=0.99,
     clip=1.0,
     averaging=0.02,
-    state_reset=0.02,
+    state_reset=0.01,
     scheduled_sampling=0.0,
     save_every="2m",
     patience=0,
@@ -94,12 +94,17 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
     if training.batch_size is training.steps is None and machine != "cuda" and passes * characters < FEW:
         usual = dataclasses.replace(usual, batch_size=SMALL_BATCH_SIZE)
         reasons.append(f"batch {SMALL_BATCH_SIZE}: smaller and more steps, for a short training")
-    chosen = training.over(usual)
-    drop = next(share for most, share in DROPOUT if passes <= most)
-    if drop and given.model.dropout is None:
-        reasons.append(f"dropout {drop:g}: the text is passed about {passes:.0f} times")
-    model = given.model.over(dataclasses.replace(model, dropout=drop, output_dropout=drop))
-    return Choice(Config(model, chosen), tuple(reasons))
+    share = next(share for most, share in DROPOUT if passes <= most)
+    dropped = ModelConfig(dropout=share, output_dropout=share)
+    if units >= WIDE and passes > OFTEN:
+        dropped = WIDE_MODEL
+        usual = WIDE_TRAINING.over(dataclasses.replace(usual, learning_rate=round(WIDE_RATE * _rate(units), 3)))
+        if machine != "cuda":
+            usual = dataclasses.replace(usual, batch_size=SMALL_BATCH_SIZE)
+        reasons.append(f"windows of {usual.sequence_length}, a lower rate: a wide model that passes the text often")
+    if dropped.dropout and given.model.dropout is None:
+        reasons.append(f"dropout {dropped.dropout:g}: the text is passed about {passes:.0f} times")
+    return Choice(Config(given.model.over(dropped.over(model)), training.over(usual)), tuple(reasons))
 
 
 #: Characters of a training below which it learns more from twice as many steps of half the size, though each step then
@@ -109,6 +114,13 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
+
+#: From so many units on, and for more passes, what made a 2 x 512 LSTM predict tiny Shakespeare best (benchmarks/RESULTS.md):
+#: longer windows (10 epochs: of 64 characters 1.453 nats, of 128 1.438), recurrent weights dropped too, a lower rate,
+#: smaller batches, longer averages.
+WIDE, OFTEN = 512, 8
+WIDE_MODEL = ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.3)
+WIDE_TRAINING, WIDE_RATE = TrainingConfig(sequence_length=128, averaging=0.1), 0.7
 
 
 def _model(size: str, machine: str) -> ModelConfig:

@@ -163,7 +163,7 @@ def test_rate_length_and_dropout_are_those_of_the_width_in_use_whichever_preset_
             same = settled(other, num_layers=layers, hidden_size=units, embedding_size=embedding)
             assert same == settled(size)
     rates = [settled("small", hidden_size=units).training.learning_rate for units in (1, 128, 256, 512, 1024, 16384)]
-    assert rates == [0.014, 0.014, 0.01, 0.007, 0.005, 0.001]
+    assert rates == [0.014, 0.014, 0.01, 0.005, 0.003, 0.001]  # those of wide models that pass the text often
     assert settled("base", hidden_size=512).training.epochs > settled("base").training.epochs
 
 
@@ -200,3 +200,21 @@ def test_time_and_text_choose_the_size_that_was_measured_to_be_best(characters, 
     given = Config(training=TrainingConfig(time_limit=seconds))
     settled = settle(given, characters=characters, machine="cpu-amx").config
     assert (settled.model.hidden_size, settled.training.batch_size) == (units, batch)
+
+
+def test_only_a_wide_model_that_passes_its_text_often_has_the_recipe_for_it_and_what_is_given_holds():
+    def settled(units, epochs, **given):
+        model = ModelConfig(hidden_size=units, **{k: v for k, v in given.items() if k in ModelConfig.names()})
+        training = TrainingConfig(epochs=epochs, **{k: v for k, v in given.items() if k in TrainingConfig.names()})
+        return settle(Config(model, training), characters=10**6, machine="cpu-amx").config
+
+    recipe = settled(512, 20)
+    assert (recipe.model.dropout, recipe.model.weight_dropout) == (0.25, 0.3)
+    assert (recipe.training.sequence_length, recipe.training.batch_size) == (128, 32)
+    assert (recipe.training.learning_rate, recipe.training.averaging) == (0.005, 0.1)
+    for units, epochs in ((512, 3), (256, 20)):
+        other = settled(units, epochs)
+        assert other.model.weight_dropout == 0
+        assert (other.training.sequence_length, other.training.averaging) == (64, 0.02)
+    own = settled(512, 20, weight_dropout=0.1, sequence_length=50)
+    assert (own.model.weight_dropout, own.training.sequence_length, own.training.batch_size) == (0.1, 50, 32)
