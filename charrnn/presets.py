@@ -115,9 +115,9 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 
-#: From so many units on, and for more passes, what made a 2 x 512 LSTM predict tiny Shakespeare best: longer windows (64
-#: characters: 1.453 nats in 10 epochs, 128: 1.438), recurrent weights dropped too, a lower rate, smaller batches,
-#: longer averages; see benchmarks/RESULTS.md.
+#: From so many units on, and for more passes, what made a 2 x 512 LSTM predict tiny Shakespeare best (see
+#: benchmarks/RESULTS.md): longer windows (64 characters: 1.453 nats in 10 epochs, 128: 1.438), weights dropped
+#: too, a lower rate, smaller batches, longer averages.
 WIDE, OFTEN = 512, 8
 WIDE_MODEL = ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.3)
 WIDE_TRAINING, WIDE_RATE = TrainingConfig(sequence_length=128, averaging=0.1), 0.7
