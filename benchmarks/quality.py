@@ -1,7 +1,7 @@
 """How well models predict: every row of RESULTS.md by the commands that a stranger can run, and the table of them.
 
-    python benchmarks/quality.py [ROW ...] [--text-folder FOLDER]     # trains what is missing; rows as listed below
-    python benchmarks/quality.py --write                               # RESULTS.md from benchmarks/results/quality.json
+    python benchmarks/quality.py [ROW ...] [--seeds N ...] [--text-folder FOLDER]   # what is missing
+    python benchmarks/quality.py --tables   # print the tables of what has been measured
 
 Each training is a run below ``checkpoints/quality/``, made by ``charrnn train`` and measured by ``charrnn eval``. A
 stopped one goes on, a finished one is kept. With the figures the JSON holds the commands, the seed and what the
@@ -27,7 +27,7 @@ from table import table
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS, JSON = HERE / "RESULTS.md", HERE / "results" / "quality.json"
-BEGIN, END = "<!-- python benchmarks/quality.py --write -->\n", "<!-- end of the tables -->\n"
+BEGIN, END = "<!-- python benchmarks/quality.py --tables -->\n", "<!-- end of the tables -->\n"
 
 #: Ways to score, by the name of a column.
 STATEFUL, WINDOWS, DYNAMIC = "state carried", "`--window 256`", "`--dynamic`"
@@ -100,7 +100,8 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
         scoring = ["eval", run, "--split", CORPORA[row.corpus].scored, *SCORING[way]]
         found = json.loads(charrnn(*scoring, "--json"))
         figures[way] = {"command": "charrnn " + shlex.join(scoring), **{k: found[k] for k in KEPT}}
-    record = json.loads(charrnn("info", run, "--json"))
+    described = json.loads(charrnn("info", run, "--json"))
+    record = {key: described[key] for key in ("parameters", "config", "record", "sha256")}
     return {"seed": seed, "command": "charrnn " + shlex.join(command), "figures": figures, "record": record}
 
 
@@ -111,42 +112,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument("--text-folder", type=Path, help="where the texts are; default: ../shared/corpora")
-    parser.add_argument("--write", action="store_true", help="only write RESULTS.md from the JSON")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these of a row's seeds")
+    parser.add_argument("--tables", action="store_true", help="only print the tables of RESULTS.md, from the JSON")
     given = parser.parse_args()
     if unknown := sorted(set(given.rows) - set(ROWS)):
         raise SystemExit(f"{unknown[0]}: no such row; there are {', '.join(ROWS)}")
-    if not given.write:
-        for name in given.rows or ROWS:
-            measure(name, given.text_folder)
-    write()
+    if given.tables:
+        print(tables(), end="")
+        return
+    for name in given.rows or ROWS:
+        measure(name, given.text_folder, given.seeds)
 
 
-def measure(name: str, texts: Path | None) -> None:
+def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
     """Train and score a row; the JSON is written after each training."""
     row = ROWS[name]
     corpus = CORPORA[row.corpus]
     if not (ROOT / "corpora" / row.corpus).is_dir():
         text = text_file(texts and texts / corpus.file, corpus.file)
         charrnn("prepare", str(text), "--name", row.corpus, "--split", corpus.split)
-    for seed in row.seeds:
+    for seed in seeds or row.seeds:
         run = trained(name, row, seed)
         document = json.loads(JSON.read_text()) if JSON.is_file() else {"rows": {}}
         others = [one for one in document["rows"].get(name, {}).get("runs", []) if one["seed"] != seed]
         runs = sorted([*others, run], key=lambda one: one["seed"])
         document["rows"][name] = {"corpus": row.corpus, "options": row.options, "runs": runs}
         JSON.write_text(json.dumps(header("quality") | document, indent=1) + "\n", encoding="utf-8")
+        write()
 
 
 def write() -> None:
     """Put the tables in their place in RESULTS.md."""
-    rows = json.loads(JSON.read_text())["rows"]
     before, _, rest = RESULTS.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    RESULTS.write_text(before + BEGIN + "\n" + tables(rows) + "\n" + END + after, encoding="utf-8")
+    RESULTS.write_text(before + BEGIN + "\n" + tables() + "\n" + END + after, encoding="utf-8")
 
 
-def tables(rows: dict[str, Any]) -> str:
+def tables() -> str:
     """Figures of each row, mean over its seeds, and the commands and records below."""
+    rows = json.loads(JSON.read_text())["rows"]
     lines, details = [], []
     for name, row in rows.items():
         runs = row["runs"]
@@ -166,7 +170,9 @@ def minutes(runs: list[dict[str, Any]]) -> str:
 def detail(name: str, runs: list[dict[str, Any]]) -> str:
     """Commands, and what the first checkpoint records."""
     first = runs[0]
-    commands = [first["command"], *(figure["command"] for figure in first["figures"].values())]
+    corpus = CORPORA[ROWS[name].corpus]
+    prepare = f"charrnn prepare {corpus.file} --name {ROWS[name].corpus} --split {corpus.split}"
+    commands = [prepare, first["command"], *(figure["command"] for figure in first["figures"].values())]
     record, model = first["record"]["record"], first["record"]["config"]["model"]
     said = (
         f"{model['cell'].upper()} {model['num_layers']} x {model['hidden_size']}, {record['parameters']:,} parameters, "

@@ -104,3 +104,13 @@ def test_its_tables_of_speed_are_those_of_the_committed_results():
         [sys.executable, "benchmarks/table.py"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert f"table.py --write -->\n\n{printed.stdout}\n<!-- end" in README
+
+
+def test_the_tables_of_results_are_what_was_measured():
+    printed = subprocess.run(
+        [sys.executable, "benchmarks/quality.py", "--tables"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    assert f"quality.py --tables -->\n\n{printed.stdout}\n<!-- end" in results
+    for picture in re.findall(r"\((curves/[^)]+)\)", results):
+        assert (ROOT / "benchmarks" / picture).is_file()
