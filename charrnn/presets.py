@@ -101,9 +101,14 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
         usual = WIDE_TRAINING.over(dataclasses.replace(usual, learning_rate=round(WIDE_RATE * _rate(units), 3)))
         if machine != "cuda":
             usual = dataclasses.replace(usual, batch_size=SMALL_BATCH_SIZE)
-        reasons.append(f"windows of {usual.sequence_length}, a lower rate: a wide model that passes the text often")
-    if dropped.dropout and given.model.dropout is None:
-        reasons.append(f"dropout {dropped.dropout:g}: the text is passed about {passes:.0f} times")
+        if training.sequence_length is None:
+            reasons.append(f"windows of {usual.sequence_length}: for a wide model that passes the text often")
+    chosen = {
+        name: share for name, share in dropped.to_mapping().items() if share and getattr(given.model, name) is None
+    }
+    if chosen:
+        shares = ", ".join(f"{name.replace('_', ' ')} {share:g}" for name, share in chosen.items())
+        reasons.append(f"{shares}: the text is passed about {passes:.0f} times")
     return Choice(Config(given.model.over(dropped.over(model)), training.over(usual)), tuple(reasons))
 
 
@@ -115,9 +120,8 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 
-#: From so many units on, and for more passes, what made a 2 x 512 LSTM predict tiny Shakespeare best (see
-#: benchmarks/RESULTS.md): longer windows (64 characters: 1.453 nats in 10 epochs, 128: 1.438), weights dropped
-#: too, a lower rate, smaller batches, longer averages.
+#: From so many units on, and for more passes, what made a 2 x 512 LSTM predict tiny Shakespeare best, 1.425 nats in 20
+#: epochs (benchmarks/RESULTS.md): longer windows, weights dropped too, a lower rate, smaller batches, longer averages.
 WIDE, OFTEN = 512, 8
 WIDE_MODEL = ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.3)
 WIDE_TRAINING, WIDE_RATE = TrainingConfig(sequence_length=128, averaging=0.1), 0.7

@@ -90,17 +90,19 @@ def evaluate_command(
         return
     begin = time.monotonic()
     found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
+    rate = None
     if dynamic:
         from charrnn.training.dynamic import Adaptation, evaluate_dynamically
 
         how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
+        rate = how.learning_rate
         with progress_bar("scoring", quiet or json) as progress:
             figures = evaluate_dynamically(
                 model, found.ids, found.bytes, settings=how, device=device, progress=progress
             )
     else:
         figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
-    scored = Scored(str(model.path), found.name, found.split, figures, time.monotonic() - begin, window, dynamic)
+    scored = Scored(str(model.path), found.name, found.split, figures, time.monotonic() - begin, window, rate)
     if figures.unseen:
         note(f"{figures.unseen:,} characters of the text are not in the model's vocabulary", quiet)
     if json:
@@ -121,7 +123,8 @@ class Scored:
     figures: Figures
     seconds: float
     window: int | None = None
-    dynamic: bool = False
+    dynamic: float | None = None
+    """Learning rate of dynamic evaluation, where that is what was done."""
 
 
 def document(scored: Scored) -> dict[str, object]:
@@ -142,7 +145,8 @@ def document(scored: Scored) -> dict[str, object]:
         "bits_per_byte": figures.bits_per_byte,
         "bits_per_char_interval": None if interval is None else list(interval),
         "window": scored.window,
-        "dynamic": scored.dynamic,
+        "dynamic": scored.dynamic is not None,
+        "dynamic_rate": scored.dynamic,
         "seconds": round(scored.seconds, 4),
     }
 
@@ -165,8 +169,8 @@ def _print(scored: Scored) -> None:
     how = "state carried from first to last"
     if scored.window:
         how = f"windows of {scored.window}, each from an empty state"
-    if scored.dynamic:
-        how = "dynamic evaluation: learning from what was scored before"
+    if scored.dynamic is not None:
+        how = f"dynamic evaluation: learning, at rate {scored.dynamic:g}, from what was scored before"
     fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} characters/s)")
     fact.print()
 

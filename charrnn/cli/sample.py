@@ -275,7 +275,7 @@ def _draw(model: Model, prompt: str, settings: Sampling, given: dict[str, Any]) 
         from charrnn.evaluation.evaluator import in_float32
 
         scored = in_float32(model, prompt, generation.samples, given["device"])
-        _print_json(model, prompt, scored, seconds, None if given["greedy"] else seed)
+        _print_json(model, prompt, scored, seconds, None if given["greedy"] else seed, given["adapt"])
 
 
 def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, An
     seconds = time.perf_counter() - began
     best = in_float32(model, prompt, found, given["device"])[: given["samples"]]
     if given["json"]:
-        _print_json(model, prompt, best, seconds, None)
+        _print_json(model, prompt, best, seconds, None, given["adapt"])
         return
     paper = Paper(prompt)
     unit = model.vocabulary.unit.replace("char", "character")
@@ -303,7 +303,7 @@ def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, An
 
 
 def _print_json(
-    model: Model, prompt: str, samples: Sequence[Sample], seconds: float, seed: int | None
+    model: Model, prompt: str, samples: Sequence[Sample], seconds: float, seed: int | None, adapted_to: str | None
 ) -> None:  # fmt: skip
     from charrnn.cli.console import print_json
 
@@ -316,6 +316,7 @@ def _print_json(
         {
             "schema": 1,
             "checkpoint": str(model.path),
+            "adapted_to": adapted_to,
             "prompt": prompt,
             "samples": listed,
             "characters_per_second": sum(one.characters for one in samples) / max(seconds, 1e-9),

@@ -64,8 +64,7 @@ def surprisals(
         for at in range(-WARMUP, 0, WINDOW):
             places = np.maximum(starts, WARMUP) + np.arange(at, min(at + WINDOW, 0))[:, None]
             _, state = engine.run(ids[places - 1], state)
-        for part in state:
-            part[:, 0] = 0
+        _empty_first(state)
     for at in range(0, int((stops - starts).max()), WINDOW):
         places = starts + np.arange(at, at + WINDOW)[:, None]  # (T, lanes)
         logits, state = engine.run(_inputs(ids, places, first), state)
@@ -74,6 +73,15 @@ def surprisals(
             count = min(WINDOW, int(stops[lane] - starts[lane]) - at)
             if count > 0:
                 yield int(starts[lane]) + at, nats[:count, lane]
+
+
+def _empty_first(state: State) -> None:
+    """Let the first sequence begin with the empty state; an ensemble's state is a tuple of its members'."""
+    for part in state:
+        if isinstance(part, tuple):
+            _empty_first(part)
+        else:
+            part[:, 0] = 0
 
 
 def _inputs(ids: Ids, places: NDArray[np.intp], first: int) -> Ids:

@@ -137,7 +137,9 @@ def resume(
                     option = flag(key)
                     raise UsageError(f"{option} {value}: the run has {current}; for other settings use --init-from")
     longer = bool(given.training.lengths())
-    config = Config(last.config.model, Config(training=_only(given.training)).over(last.config).training)
+    # Older runs had no such setting, and never emptied a state.
+    theirs = TrainingConfig(state_reset=last.config.training.state_reset or 0.0).over(last.config.training)
+    config = Config(last.config.model, Config(training=_only(given.training)).over(Config(training=theirs)).training)
     corpus = trained_on(last)
     if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():
         raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")

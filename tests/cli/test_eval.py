@@ -142,11 +142,15 @@ def test_closed_outputs_are_no_bug() -> None:
 
 def test_several_checkpoints_are_scored_as_one_and_dynamic_evaluation_apart() -> None:
     one = json.loads(run("cats", "--json"))
+    assert one["characters"] < 2048  # one lane; of a longer text there are several
+    longer = [json.loads(run(*names, "--text", "cats.txt", "--json")) for names in (["cats"], ["cats", "cats"])]
+    assert longer[1]["nats_per_char"] == pytest.approx(longer[0]["nats_per_char"], rel=1e-6)
     twins = json.loads(run("cats", "cats", "--json"))
     assert twins["nats_per_char"] == pytest.approx(one["nats_per_char"], rel=1e-6)
     assert twins["checkpoint"] == f"{one['checkpoint']} + {one['checkpoint']}"
     dynamic = json.loads(run("cats", "--json", "--dynamic"))
     assert (dynamic["dynamic"], one["dynamic"]) == (True, False)
+    assert (dynamic["dynamic_rate"], one["dynamic_rate"]) == (3e-4, None)
     assert dynamic["nats_per_char"] < one["nats_per_char"]
     assert "dynamic evaluation" in run("cats", "cats", "--dynamic")
     for other in (["--window", "9"], ["--exact"], ["--per-line"]):

@@ -83,6 +83,9 @@ def test_an_ensemble_costs_no_more_than_its_members_on_average_and_one_of_twins_
     assert evaluate(Ensemble(models), ids, 500).nats < np.mean(costs)
     twins = Ensemble((models[0], models[0], models[0]))
     assert evaluate(twins, ids, 500).nats == pytest.approx(costs[0], rel=1e-6)
+    long = np.random.default_rng(2).integers(0, 9, 5000)  # in lanes
+    exact = evaluate(Ensemble(models), long, 5000, exact=True).nats
+    assert evaluate(Ensemble(models), long, 5000).nats == pytest.approx(exact, rel=1e-4)
     alone = evaluate(twins, ids, 500, window=7).nats
     assert alone == pytest.approx(evaluate(models[0], ids, 500, window=7).nats, rel=1e-6)
 

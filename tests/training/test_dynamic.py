@@ -107,5 +107,7 @@ def test_progress_reaches_the_end_and_bad_cases_end_in_one_line(tiny_checkpoint:
             Adaptation(learning_rate=bad)
     with pytest.raises(TextError):
         adapt(model, ids[:0], 0)
+    with pytest.raises(DivergedError, match="rate"):  # spoilt by its last step
+        adapt(model, ids[:8], 8, settings=Adaptation(learning_rate=1e39, window=8))
     with pytest.raises(DivergedError, match="rate"):
         adapt(model, np.tile(ids, 9), 180, settings=Adaptation(learning_rate=3e38, window=8))

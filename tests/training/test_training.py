@@ -472,3 +472,14 @@ def test_each_stream_begins_anew_as_often_as_asked_for_and_otherwise_goes_on(cor
     list(trainer.run())
     assert np.mean(empty) == pytest.approx(rate, abs=0.1)
     assert rate == 0.5 or set(map(float, empty)) == {rate}
+
+
+def test_a_run_from_before_states_were_emptied_goes_on_and_empties_none(corpus, tmp_path):
+    running, _ = train(corpus, tmp_path, config(20, state_reset=0.0))
+    last = Checkpoint.load(running.run.last, with_state=True)
+    older = dataclasses.replace(last.config.training, state_reset=None)
+    dataclasses.replace(last, config=Config(last.config.model, older)).save(running.run.last)
+    again = session.resume(Config(training=TrainingConfig(steps=30)), root=tmp_path, name=running.run.name)
+    list(again.events())
+    assert again.trainer.step == 30
+    assert again.trainer.config.training.state_reset == 0
