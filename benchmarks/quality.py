@@ -21,7 +21,7 @@ from statistics import mean
 from typing import Any
 
 from report import header, text_file
-from table import table
+from table import put, table
 
 from charrnn.data.corpus import Corpus as Prepared
 from charrnn.training.plot import loss_plot
@@ -173,14 +173,7 @@ def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
         runs = sorted([*others, run], key=lambda one: one["seed"])
         document["rows"][name] = {"corpus": row.corpus, "options": row.options, "runs": runs}
         JSON.write_text(json.dumps(header("quality") | document, indent=1) + "\n", encoding="utf-8")
-        write()
-
-
-def write() -> None:
-    """Put the tables in their place in RESULTS.md."""
-    before, _, rest = RESULTS.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    RESULTS.write_text(before + BEGIN + "\n" + tables() + "\n" + END + after, encoding="utf-8")
+        put(RESULTS, BEGIN, tables(), END)
 
 
 def tables() -> str:

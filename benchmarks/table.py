@@ -34,6 +34,13 @@ def table(head: str, rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
+def put(path: Path, begin: str, text: str, end: str) -> None:
+    """Replace what stands in a file between two marks."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(before + begin + "\n" + text + "\n" + end + after, encoding="utf-8")
+
+
 def training() -> str:
     """Characters per second of training, and how many times that is of others."""
     document = results("training")
@@ -128,9 +135,7 @@ def main() -> None:
     if "--write" not in sys.argv[1:]:
         print(text(), end="")
         return
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(before + BEGIN + "\n" + text() + "\n" + END + after, encoding="utf-8")
+    put(README, BEGIN, text(), END)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from charrnn.config import Config, ModelConfig, TrainingConfig
+from charrnn.errors import UsageError
 
 #: Everything that does not depend on the text or the machine.
 MODEL = ModelConfig(
@@ -46,6 +47,13 @@ TRAINING = TrainingConfig(
 #: Sizes by name: layers, units, size of a character's vector.
 SIZES = {"small": (2, 128, 64), "base": (2, 256, 64), "large": (2, 512, 128)}
 PRESETS = ("auto", *SIZES)
+
+
+def check_preset(preset: str) -> None:
+    """Raises UsageError where there is no preset of that name."""
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+
 
 #: On CUDA, so that cuDNN may keep the recurrent weights on the chip over a whole window: it asks for float16, one
 #: layer a call, H and E multiples of 128, H at most 1,024, B a multiple of 8 and at most 128. Not measured yet.

@@ -92,14 +92,12 @@ def evaluate_command(
     found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
     rate = None
     if dynamic:
-        from charrnn.training.dynamic import Adaptation, evaluate_dynamically
+        from charrnn.training.dynamic import Adaptation, adapt
 
         how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
         rate = how.learning_rate
         with progress_bar("scoring", quiet or json) as progress:
-            figures = evaluate_dynamically(
-                model, found.ids, found.bytes, settings=how, device=device, progress=progress
-            )
+            _, figures = adapt(model, found.ids, found.bytes, settings=how, device=device, progress=progress)
     else:
         figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
     scored = Scored(str(model.path), found.name, found.split, figures, time.monotonic() - begin, window, rate)

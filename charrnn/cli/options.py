@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from charrnn.errors import UsageError
+from charrnn.presets import PRESETS
 
 if TYPE_CHECKING:
     from charrnn.data.corpus import PrepareSettings
@@ -57,6 +58,15 @@ ScoredSplit = Annotated[
     typer.Option(
         "--split", metavar="train|validation|test", help="Which split of a corpus to score. Default: validation."
     ),
+]
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings from a TOML file, such as a run's config.toml."),
+]
+Preset = Annotated[
+    str,
+    typer.Option("--preset", metavar="|".join(PRESETS), help="Size of the model; auto fits text, device and time."),
 ]
 
 Unit = Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from charrnn.cli import options
 from charrnn.cli.settings import config_of, with_settings
 from charrnn.cli.train import stopping
 from charrnn.errors import Stopped, UsageError
-from charrnn.presets import PRESETS
+from charrnn.presets import check_preset
 
 if TYPE_CHECKING:
     from charrnn.training.sweep import Row, Sweep
@@ -34,12 +33,8 @@ def sweep(
     scored: Annotated[
         str, typer.Option(metavar="|".join(_SPLITS), help="The split that the points are compared on.")
     ] = "validation",
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file, such as a run's config.toml.")
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(metavar="|".join(PRESETS), help="Size of the model; auto fits text, device and time.")
-    ] = "auto",
+    config: options.ConfigFile = None,
+    preset: options.Preset = "auto",
     unit: options.Unit = None,
     split: options.Split = None,
     pattern: options.Pattern = None,
@@ -69,8 +64,7 @@ def sweep(
     points_of(values, common)
     if scored not in _SPLITS:
         raise UsageError(f"--scored {scored}: expected one of {', '.join(_SPLITS)}")
-    if preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    check_preset(preset)
     if name is not None:
         check_name(name)
     reading = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)

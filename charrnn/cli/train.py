@@ -7,7 +7,6 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,6 @@ import typer
 from charrnn.cli import options
 from charrnn.cli.settings import config_of, with_settings
 from charrnn.errors import Stopped, UsageError
-from charrnn.presets import PRESETS
 
 if TYPE_CHECKING:
     from charrnn.data.corpus import Corpus
@@ -43,12 +41,8 @@ def train(
     init_from: Annotated[
         str | None, typer.Option(metavar="CHECKPOINT", help="Start from a trained model's weights (fine-tuning).")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings from a TOML file, such as a run's config.toml.")
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(metavar="|".join(PRESETS), help="Size of the model; auto fits text, device and time.")
-    ] = "auto",
+    config: options.ConfigFile = None,
+    preset: options.Preset = "auto",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too, to the run's folder (an extra).")
     ] = False,

@@ -22,6 +22,8 @@ from charrnn.model.compute import choose_compute
 from charrnn.model.network import CharRNN
 from charrnn.training.optimizer import AdamW
 
+DIVERGED = "learning from the text diverged; its learning rate is too high for this model"
+
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -123,34 +125,11 @@ def surprisals_on_the_way(learners: Sequence[Learner], ids: Ids, first: int, win
         inputs = np.concatenate(([before], targets[:-1]))
         logits = [learner.predict(inputs) for learner in learners]
         if not all(np.isfinite(each).all() for each in logits):
-            raise DivergedError("learning from the text diverged; its learning rate is too high for this model")
+            raise DivergedError(DIVERGED)
         yield start, cross_entropy(mixture(logits), targets)
         for learner in learners:
             learner.learn(targets)
         before = int(targets[-1])
-
-
-def evaluate_dynamically(
-    model: Model,
-    ids: Ids,
-    num_bytes: int,
-    *,
-    settings: Adaptation | None = None,
-    device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> Figures:
-    """Figures of a text under dynamic evaluation, as :func:`~charrnn.evaluation.evaluator.evaluate` has them without.
-
-    Args:
-        ids: the text in the model's ids, (N,).
-        num_bytes: its length in bytes.
-        progress: told (characters done, N).
-
-    Raises:
-        TextError: the text is empty.
-        DivergedError: the learning rate is too high for this model and text.
-    """
-    return adapt(model, ids, num_bytes, settings=settings, device=device, progress=progress)[1]
 
 
 def adapt(
@@ -162,8 +141,17 @@ def adapt(
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Model, Figures]:
-    """The model that dynamic evaluation of a text leaves, and the figures on the way; see
-    :func:`evaluate_dynamically`."""
+    """The model that dynamic evaluation of a text leaves, and the text's figures under it.
+
+    Args:
+        ids: the text in the model's ids, (N,).
+        num_bytes: its length in bytes.
+        progress: told (characters done, N).
+
+    Raises:
+        TextError: the text is empty.
+        DivergedError: the learning rate is too high for this model and text.
+    """
     if len(ids) == 0:
         raise TextError("the text to learn from is empty")
     settings = settings or Adaptation()
@@ -173,7 +161,7 @@ def adapt(
     figures = measure(_told(pieces, len(ids), progress), ids, vocabulary, num_bytes)
     adapted = tuple(learner.adapted() for learner in learners)
     if not all(np.isfinite(array).all() for each in adapted for array in each.weights.values()):
-        raise DivergedError("learning from the text diverged; its learning rate is too high for this model")
+        raise DivergedError(DIVERGED)
     return adapted[0] if len(adapted) == 1 else Ensemble(adapted), figures
 
 

@@ -15,7 +15,7 @@ from charrnn.errors import CheckpointError, TextError, UsageError
 from charrnn.evaluation.evaluator import trained_on
 from charrnn.model import sequence
 from charrnn.model.compute import Compute, choose_compute
-from charrnn.presets import PRESETS, settle
+from charrnn.presets import check_preset, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
@@ -61,8 +61,7 @@ def begin(
         UsageError, TextError, CheckpointError, ResourceError: as the message says.
     """
     given.training.check_one_length()
-    if preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    check_preset(preset)
     characters = corpus.splits["train"].characters
     if characters < 2:
         raise TextError(f"{corpus.path}: {characters} character(s) to train on; at least 2 are needed")

@@ -16,7 +16,7 @@ from charrnn.decoding.ensemble import Ensemble
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.model.network import CharRNN
-from charrnn.training.dynamic import Adaptation, Learner, adapt, evaluate_dynamically, surprisals_on_the_way
+from charrnn.training.dynamic import Adaptation, Learner, adapt, surprisals_on_the_way
 
 Make = Callable[..., Checkpoint]
 FAST = Adaptation(learning_rate=0.01, window=8)
@@ -67,10 +67,10 @@ def test_it_is_what_a_plain_loop_over_torch_s_own_adam_computes(tiny_checkpoint:
 def test_a_text_that_repeats_itself_is_learnt_and_without_a_rate_nothing_is(tiny_checkpoint: Make) -> None:
     model = tiny_checkpoint(Vocabulary.of("\n abcdefgh"), seed=4)
     ids = np.tile(model.vocabulary.encode("bad cage\n"), 80)
-    static, dynamic = evaluate(model, ids, len(ids)), evaluate_dynamically(model, ids, len(ids), settings=FAST)
+    static, dynamic = evaluate(model, ids, len(ids)), adapt(model, ids, len(ids), settings=FAST)[1]
     assert dynamic.nats_per_char < 0.5 * static.nats_per_char
     assert dynamic.characters == static.characters == len(ids)
-    still = evaluate_dynamically(model, ids, len(ids), settings=Adaptation(learning_rate=0.0, window=8))
+    still = adapt(model, ids, len(ids), settings=Adaptation(learning_rate=0.0, window=8))[1]
     assert still.nats == pytest.approx(static.nats, rel=1e-5)
 
 
@@ -94,7 +94,7 @@ def test_unseen_characters_are_paid_for_as_in_every_figure(tiny_checkpoint: Make
     model = tiny_checkpoint()
     ids = model.vocabulary.encode("ab?c?\n")
     still = Adaptation(learning_rate=0.0)
-    assert evaluate_dynamically(model, ids, 6, settings=still).nats == pytest.approx(evaluate(model, ids, 6).nats)
+    assert adapt(model, ids, 6, settings=still)[1].nats == pytest.approx(evaluate(model, ids, 6).nats)
 
 
 def test_progress_reaches_the_end_and_bad_cases_end_in_one_line(tiny_checkpoint: Make) -> None:
