@@ -15,6 +15,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -39,40 +40,76 @@ SCORING = {STATEFUL: [], WINDOWS: ["--window", "256"], DYNAMIC: ["--dynamic"]}
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text, its split, and which part the figures are of."""
+    """A text, its split, which part the figures are of, and whether it is put in ``interleave.py``'s order first."""
 
     file: str
     split: str
     scored: str
+    interleaved: bool = False
+
+    def prepare(self, name: str) -> list[str]:
+        """The commands for it."""
+        file, before = self.file, []
+        if self.interleaved:
+            file = f"{name}.txt"
+            before = [f"python benchmarks/interleave.py {self.file} {file} --split {self.split}"]
+        return [*before, f"charrnn prepare {file} --name {name} --split {self.split}"]
 
 
 CORPORA = {
     "shakespeare": Corpus("shakespeare.txt", "90,10,0", "validation"),
     "warpeace": Corpus("warpeace.txt", "80,10,10", "test"),
+    "warpeace-interleaved": Corpus("warpeace.txt", "80,10,10", "test", interleaved=True),
     "linux": Corpus("linux.txt", "90,5,5", "test"),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model: what it is trained on, the options of ``charrnn train``, the seeds, the ways to score it."""
+    """A model: what it is trained on, the options of ``charrnn train``, the seeds, the ways to score it.
+
+    ``without`` says, in the table of ablations, what it lacks.
+    """
 
     corpus: str
     options: str
     seeds: tuple[int, ...] = (0,)
     scoring: tuple[str, ...] = (STATEFUL,)
+    without: str = ""
 
 
-#: What made a 2 x 512 LSTM predict tiny Shakespeare best. ``--preset large --epochs 20`` differs in two settings: the
-#: embedding (128) and --state-reset (0.01).
-RECIPE = (
-    "--hidden-size 512 --dropout 0.25 --output-dropout 0.25 --weight-dropout 0.3 --batch-size 32 --sequence-length 128 "
-    "--learning-rate 0.005 --averaging 0.1 --state-reset 0.005"
-)
+def options(settings: dict[str, float | str]) -> str:
+    """As they are typed."""
+    return " ".join(f"--{name} {value}" for name, value in settings.items())
+
+
+#: What predicts tiny Shakespeare best. The other rows change what they must.
+RECIPE: dict[str, float | str] = {
+    "hidden-size": 1024, "embedding-size": 128, "dropout": 0.2, "output-dropout": 0.2, "weight-dropout": 0.2,
+    "batch-size": 32, "sequence-length": 128, "learning-rate": 0.0035, "epochs": 4, "validate-every": 246,
+}  # fmt: skip
+LIGHTER = {"dropout": 0.15, "output-dropout": 0.15, "weight-dropout": 0.15}
+#: What a row of the ablations changes, by what it then lacks.
+ABLATIONS: dict[str, dict[str, float | str]] = {
+    "dropout between layers and before the output": {"dropout": 0, "output-dropout": 0},
+    "dropout of recurrent weights": {"weight-dropout": 0},
+    "any dropout": {"dropout": 0, "output-dropout": 0, "weight-dropout": 0},
+    "averaged weights": {"averaging": 0},
+    "weight decay": {"weight-decay": 0},
+    "a learning rate that falls": {"schedule": "constant"},
+    "windows of 128: 64": {"sequence-length": 64},
+    "batches of 32: 64": {"batch-size": 64},
+    "half of the units: 512": {"hidden-size": 512, "learning-rate": 0.005},
+    "emptied states": {"state-reset": 0},
+}
+ALL = (STATEFUL, WINDOWS, DYNAMIC)
 ROWS = {
-    "shakespeare": Row("shakespeare", f"{RECIPE} --epochs 20", (0, 1, 2), (STATEFUL, WINDOWS, DYNAMIC)),
-    "warpeace": Row("warpeace", "--preset large --epochs 12", (0,), (STATEFUL, DYNAMIC)),
-    "linux": Row("linux", "--preset large --epochs 6", (0,), (STATEFUL, DYNAMIC)),
+    "shakespeare": Row("shakespeare", options(RECIPE), (0, 1, 2), ALL),
+    "warpeace": Row("warpeace", options(RECIPE | LIGHTER | {"epochs": 6, "validate-every": 636}), (0,), ALL[::2]),
+    "linux": Row("linux", options(RECIPE | {"epochs": 3, "validate-every": 1364}), (0,), ALL[::2]),
+} | {
+    f"ablation-{number}": Row("shakespeare", options(RECIPE | change), scoring=(STATEFUL,), without=title)
+    for number, (title, change) in enumerate(ABLATIONS.items(), 1)
 }
 
 
@@ -131,7 +168,7 @@ def check(run: str, options: list[str], config: dict[str, Any]) -> None:
     settings = config["model"] | config["training"]
     for option, value in zip(options[::2], options[1::2], strict=True):
         found = settings.get(option[2:].replace("-", "_"))
-        if found is not None and str(found) != value and float(found) != float(value):
+        if found is not None and found != type(found)(value):
             raise SystemExit(f"checkpoints/{run}: has {option} {found}, the row {value}; remove it to train it again")
 
 
@@ -160,7 +197,11 @@ def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
     corpus = CORPORA[row.corpus]
     if not (ROOT / "corpora" / row.corpus).is_dir():
         text = text_file(texts and texts / corpus.file, corpus.file)
-        charrnn("prepare", str(text), "--name", row.corpus, "--split", corpus.split)
+        with tempfile.TemporaryDirectory() as folder:
+            if corpus.interleaved:
+                order = [HERE / "interleave.py", text, (text := Path(folder, text.name)), "--split", corpus.split]
+                subprocess.run([sys.executable, *order], check=True)
+            charrnn("prepare", str(text), "--name", row.corpus, "--split", corpus.split)
     split = Prepared.open(ROOT / "corpora" / row.corpus).settings.split
     if list(split) != list(map(float, corpus.split.split(","))):
         raise SystemExit(f"corpora/{row.corpus}: is split {split}, the row is of {corpus.split}; remove it")
@@ -177,17 +218,38 @@ def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
 
 
 def tables() -> str:
-    """Figures of each row, mean over its seeds, and the commands and records below."""
+    """Figures of each row, mean over its seeds, what each ingredient is worth, and commands and records below."""
     rows = json.loads(JSON.read_text())["rows"]
-    lines, details = [], []
+    lines, details, ablations = [], [], []
     for name, row in rows.items():
         runs = row["runs"]
+        if ROWS[name].without:
+            ablations.append((name, runs[0]["figures"][STATEFUL]["nats_per_char"]))
+            continue
         for way in runs[0]["figures"]:
             nats = [run["figures"][way]["nats_per_char"] for run in runs]
             each = ", ".join(f"{value:.4f}" for value in nats)
             lines.append([name, way, f"{mean(nats):.4f}", each if len(nats) > 1 else "", minutes(runs)])
         details.append(detail(name, runs))
-    return table("row | scored | nats per character | by seed | minutes of training", lines) + "\n" + "\n".join(details)
+    parts = [table("row | scored | nats per character | by seed | minutes of training", lines)]
+    if ablations:
+        best = rows["shakespeare"]["runs"][0]["figures"][STATEFUL]["nats_per_char"]
+        ablations.sort(key=lambda each: each[1], reverse=True)
+        title = "`shakespeare`, seed 0, without | that is | nats per character | more than with it"
+        parts.append(table(title, ([*without(name), f"{n:.4f}", f"{n - best:+.4f}"] for name, n in ablations)))
+    return "\n".join([*parts, *details])
+
+
+def without(name: str) -> tuple[str, str]:
+    """What an ablation lacks, and the options that take it away."""
+    changed = [option for option in pairs(ROWS[name].options) if option not in pairs(ROWS["shakespeare"].options)]
+    return ROWS[name].without, f"`{' '.join(changed)}`"
+
+
+def pairs(options: str) -> list[str]:
+    """Each option with its value."""
+    words = shlex.split(options)
+    return [f"{option} {value}" for option, value in zip(words[::2], words[1::2], strict=True)]
 
 
 def minutes(runs: list[dict[str, Any]]) -> str:
@@ -199,8 +261,11 @@ def detail(name: str, runs: list[dict[str, Any]]) -> str:
     """Commands, and what the first checkpoint records."""
     first = runs[0]
     corpus = CORPORA[ROWS[name].corpus]
-    prepare = f"charrnn prepare {corpus.file} --name {ROWS[name].corpus} --split {corpus.split}"
-    commands = [prepare, first["command"], *(figure["command"] for figure in first["figures"].values())]
+    commands = [
+        *corpus.prepare(ROWS[name].corpus),
+        first["command"],
+        *(figure["command"] for figure in first["figures"].values()),
+    ]
     record, model = first["record"]["record"], first["record"]["config"]["model"]
     said = (
         f"{model['cell'].upper()} {model['num_layers']} x {model['hidden_size']}, {record['parameters']:,} parameters, "

@@ -210,7 +210,9 @@ class TrainingConfig(Settings):
     scheduled_sampling: float = setting(
         None, "float", "Share of inputs drawn from the model at the end of training.", minimum=0, maximum=1
     )
-    validate_every: str = setting(None, "interval", "Steps, or a time; the default is each 5 % of the run.")
+    validate_every: str = setting(
+        None, "interval", "Steps, or a time; by default each 5 % of the run, or rarer where that would cost too much."
+    )
     save_every: str = setting(None, "interval", "Steps, or a time such as 90s, between saves.")
     patience: int = setting(
         None,

@@ -45,7 +45,7 @@ TRAINING = TrainingConfig(
 )
 
 #: Sizes by name: layers, units, size of a character's vector.
-SIZES = {"small": (2, 128, 64), "base": (2, 256, 64), "large": (2, 512, 128)}
+SIZES = {"small": (2, 128, 64), "base": (2, 256, 64), "large": (2, 512, 128), "xlarge": (2, 1024, 128)}
 PRESETS = ("auto", *SIZES)
 
 
@@ -92,7 +92,8 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
     if given.model.hidden_size is None:
         reasons.append(f"size {size} ({model.num_layers} x {units}): {why}")
     if not training.lengths():
-        epochs = round(min(60.0, max(1.0, _passes(units, machine) / characters)), 1)
+        most = WIDEST_EPOCHS if units >= WIDEST else MOST_EPOCHS
+        epochs = round(min(most, max(1.0, _passes(units, machine) / characters)), 1)
         training = dataclasses.replace(training, epochs=epochs)
         reasons.append(f"{epochs:g} epochs: enough for this size on a text of {characters:,} characters")
     usual = dataclasses.replace(
@@ -104,13 +105,16 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
         reasons.append(f"batch {SMALL_BATCH_SIZE}: smaller and more steps, for a short training")
     share = next(share for most, share in DROPOUT if passes <= most)
     dropped = ModelConfig(dropout=share, output_dropout=share)
-    if units >= WIDE and passes > OFTEN:
-        dropped = WIDE_MODEL
-        usual = WIDE_TRAINING.over(dataclasses.replace(usual, learning_rate=round(WIDE_RATE * _rate(units), 3)))
-        if machine != "cuda":
-            usual = dataclasses.replace(usual, batch_size=SMALL_BATCH_SIZE)
-        if training.sequence_length is None:
-            reasons.append(f"windows of {usual.sequence_length}: for a wide model that passes the text often")
+    for recipe in RECIPES:
+        if units >= recipe.units and passes > recipe.passes:
+            dropped, usual = recipe.model, recipe.training.over(usual)
+            rate = usual.learning_rate * math.sqrt(recipe.units / units)
+            usual = dataclasses.replace(usual, learning_rate=round(rate, 4))
+            if machine != "cuda":
+                usual = dataclasses.replace(usual, batch_size=SMALL_BATCH_SIZE)
+            if training.sequence_length is None:
+                reasons.append(f"windows of {usual.sequence_length}: for a wide model that passes the text often")
+            break
     chosen = {
         name: share for name, share in dropped.to_mapping().items() if share and getattr(given.model, name) is None
     }
@@ -128,11 +132,36 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 
-#: From so many units on, and for more passes, what made a 2 x 512 LSTM predict tiny Shakespeare best, 1.425 nats in 20
-#: epochs (benchmarks/RESULTS.md): longer windows, weights dropped too, a lower rate, smaller batches, longer averages.
-WIDE, OFTEN = 512, 8
-WIDE_MODEL = ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.3)
-WIDE_TRAINING, WIDE_RATE = TrainingConfig(sequence_length=128, averaging=0.1), 0.7
+#: Passes over the text when nobody says how many: at most so many, and so many of the widest, which then knows it.
+MOST_EPOCHS, WIDEST, WIDEST_EPOCHS = 60.0, 1024, 6.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From so many units on, and for more passes, what made a 2-layer LSTM of that width predict tiny Shakespeare best
+    (benchmarks/RESULTS.md): longer windows, recurrent weights dropped too, smaller batches, a lower rate, which falls
+    with the root of the width."""
+
+    units: int
+    passes: float
+    model: ModelConfig
+    training: TrainingConfig
+
+
+RECIPES = (
+    Recipe(
+        1024,
+        3,
+        ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.25),
+        TrainingConfig(sequence_length=128, learning_rate=0.0035),
+    ),
+    Recipe(
+        512,
+        8,
+        ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.3),
+        TrainingConfig(sequence_length=128, learning_rate=0.005, averaging=0.1),
+    ),
+)
 
 
 def _model(size: str, machine: str) -> ModelConfig:
@@ -167,13 +196,13 @@ def _size(characters: int, machine: str, training: TrainingConfig) -> tuple[str,
     if training.time_limit is not None:
         seen = {size: speed(_model(size, machine), machine) * training.time_limit for size in SIZES}
         for size in reversed(SIZES):
-            # A wider one is for a text that the next smaller one would soon know, or for much time.
-            worn = size != "large" or seen["base"] > WORN * characters or seen[size] > PLENTY
+            # A wider one is for a text that a narrower one would soon know, or for much time.
+            worn = size not in WORN or seen[WORN[size]] > OFTEN * characters or seen[size] > PLENTY
             if seen[size] >= ENOUGH[size] and characters >= LEAST_TEXT[size] and worn:
                 return size, f"the largest that {training.time_limit:g} s on this machine and this text can train well"
         return "small", f"all that {training.time_limit:g} s or this text can train"
     for size in reversed(SIZES):
-        if characters >= LEAST_TEXT[size] and (size != "large" or machine in ("cuda", "mps")):
+        if characters >= LEAST_TEXT[size] and size in (("large", "base") if machine in ("cuda", "mps") else ("base",)):
             return size, f"for a text of {characters:,} characters on this machine"
     return "small", f"for a short text of {characters:,} characters"
 
@@ -181,13 +210,13 @@ def _size(characters: int, machine: str, training: TrainingConfig) -> tuple[str,
 #: Characters that must pass through a size before it does better than the next smaller one in the same time. On tiny
 #: Shakespeare base and small are even after 10 s (1.633 and 1.639 nats); base has 1.464 after 60 s and 1.456 after 100,
 #: large 1.478 and 1.435.
-ENOUGH = {"small": 0.0, "base": 1.0e6, "large": 2.4e6}
-#: How often base passes a text before large does better in the same time, unless it sees so many characters: after
-#: 120 s on Python's library, where base has passed 1.2 times, it has 1.631 bits per character, and large 1.785. The
-#: second number is a guess.
-WORN, PLENTY = 8, 20e6
+ENOUGH = {"small": 0.0, "base": 1.0e6, "large": 2.4e6, "xlarge": 4.0e6}
+#: A size that does better in the same time once this other one passes a text more than so often, or itself sees so many
+#: characters: after 120 s on Python's library, where base has passed 1.2 times, it has 1.631 bits per character, and
+#: large 1.785. The second number is a guess.
+WORN, OFTEN, PLENTY = {"large": "base", "xlarge": "large"}, 8, 20e6
 #: Shortest text that a size is for.
-LEAST_TEXT = {"small": 0, "base": 200_000, "large": 1_000_000}
+LEAST_TEXT = {"small": 0, "base": 200_000, "large": 1_000_000, "xlarge": 1_000_000}
 
 
 def expected_epochs(training: TrainingConfig, characters: int, speed: float) -> float:

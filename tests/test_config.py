@@ -163,7 +163,14 @@ def test_rate_length_and_dropout_are_those_of_the_width_in_use_whichever_preset_
             same = settled(other, num_layers=layers, hidden_size=units, embedding_size=embedding)
             assert same == settled(size)
     rates = [settled("small", hidden_size=units).training.learning_rate for units in (1, 128, 256, 512, 1024, 16384)]
-    assert rates == [0.014, 0.014, 0.01, 0.005, 0.003, 0.001]  # those of wide models that pass the text often
+    assert rates == [
+        0.014,
+        0.014,
+        0.01,
+        0.005,
+        0.0035,
+        0.0009,
+    ]  # the last three are those of wide models that pass the text often
     assert settled("base", hidden_size=512).training.epochs > settled("base").training.epochs
 
 
@@ -194,7 +201,14 @@ def test_settled_constants_are_complete():
 
 @pytest.mark.parametrize(
     ("characters", "seconds", "units", "batch"),
-    [(10**6, 4, 128, 32), (10**6, 20, 256, 32), (10**6, 60, 256, 64), (10**6, 80, 512, 32), (3 * 10**7, 120, 256, 64)],
+    [
+        (10**6, 4, 128, 32),
+        (10**6, 20, 256, 32),
+        (10**6, 60, 256, 64),
+        (10**6, 80, 512, 32),
+        (10**6, 600, 1024, 32),
+        (3 * 10**7, 120, 256, 64),
+    ],
 )
 def test_time_and_text_choose_the_size_that_was_measured_to_be_best(characters, seconds, units, batch):
     given = Config(training=TrainingConfig(time_limit=seconds))
@@ -212,7 +226,11 @@ def test_only_a_wide_model_that_passes_its_text_often_has_the_recipe_for_it_and_
     assert (recipe.model.dropout, recipe.model.weight_dropout) == (0.25, 0.3)
     assert (recipe.training.sequence_length, recipe.training.batch_size) == (128, 32)
     assert (recipe.training.learning_rate, recipe.training.averaging) == (0.005, 0.1)
-    for units, epochs in ((512, 3), (256, 20)):
+    wider = settled(1024, 6)
+    assert (wider.model.dropout, wider.model.output_dropout, wider.model.weight_dropout) == (0.25, 0.25, 0.25)
+    assert (wider.training.sequence_length, wider.training.batch_size) == (128, 32)
+    assert (wider.training.learning_rate, wider.training.averaging) == (0.0035, 0.02)
+    for units, epochs in ((1024, 3), (512, 3), (256, 20)):
         other = settled(units, epochs)
         assert other.model.weight_dropout == 0
         assert (other.training.sequence_length, other.training.averaging) == (64, 0.02)

@@ -36,8 +36,10 @@ from charrnn.training.windows import DeviceWindows, HostWindows, fits
 PREVIEW_LENGTH = 240
 #: Without --validate-every: at each of so many equal parts of the run ...
 VALIDATIONS = 20
-#: ... but under a time limit, only when this many times its cost has passed since the last one.
+#: ... but under a time limit, only when this many times its cost has passed since the last one,
 VALIDATION_COST = 20
+#: and else only when this many times its characters have been trained on: each costs half as much to score.
+VALIDATION_SHARE = 4
 
 
 class Trainer:
@@ -368,7 +370,10 @@ class Trainer:
             return due(training.validate_every, steps, seconds)
         if training.time_limit is not None:
             return seconds >= max(training.time_limit / VALIDATIONS, VALIDATION_COST * self.validation_seconds)
-        return self.step % max(1, self.total_steps() // VALIDATIONS) == 0
+        least = math.ceil(
+            VALIDATION_SHARE * len(self.validation) / (self.streams.batch_size * training.sequence_length)
+        )
+        return self.step % max(least, self.total_steps() // VALIDATIONS) == 0
 
     def _validate(self) -> float:
         """Nats per character of the whole validation split with the averaged weights, in training's precision."""

@@ -207,6 +207,18 @@ def test_averaged_weights_follow_the_trained_ones(corpus, tmp_path):
         assert torch.allclose(a, e, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [60, 2000])
+def test_without_an_interval_validation_scores_at_most_a_quarter_of_what_is_trained_on_and_the_end(
+    steps, corpus, tmp_path
+):
+    _, events = train(corpus, tmp_path / "c", config(steps, validate_every=None))
+    *before, _ = [e.step for e in events if isinstance(e, Report) and e.validation_nats_per_char]
+    scored = len(before) * corpus.splits["validation"].characters
+    assert scored <= steps * 8 * 16 / 4
+    assert len(before) <= 20
+    assert before or steps == 60
+
+
 def test_early_stopping_counts_validations_without_a_new_best(corpus, tmp_path):
     given = config(5000, learning_rate=0.05, validate_every="5", patience=3)
     _, events = train(corpus, tmp_path / "runs", given)
