@@ -199,7 +199,8 @@ def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
         text = text_file(texts and texts / corpus.file, corpus.file)
         with tempfile.TemporaryDirectory() as folder:
             if corpus.interleaved:
-                order = [HERE / "interleave.py", text, (text := Path(folder, text.name)), "--split", corpus.split]
+                whole, text = text, Path(folder, text.name)
+                order = [str(HERE / "interleave.py"), str(whole), str(text), "--split", corpus.split]
                 subprocess.run([sys.executable, *order], check=True)
             charrnn("prepare", str(text), "--name", row.corpus, "--split", corpus.split)
     split = Prepared.open(ROOT / "corpora" / row.corpus).settings.split

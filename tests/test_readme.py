@@ -114,3 +114,21 @@ def test_the_tables_of_results_are_what_was_measured():
     assert f"quality.py --tables -->\n\n{printed.stdout}\n<!-- end" in results
     for picture in re.findall(r"\((curves/[^)]+)\)", results):
         assert (ROOT / "benchmarks" / picture).is_file()
+
+
+def test_an_interleaved_text_split_in_percent_is_the_split_of_each_stream(tmp_path):
+    text = "".join(
+        chr(0x4E00 + n // 10) + str(n % 10) for n in range(21_000)
+    )  # any ten characters say where they stand
+    (tmp_path / "text").write_text(text)
+    command = [sys.executable, "benchmarks/interleave.py", tmp_path / "text", tmp_path / "out", "--split", "80,15,5"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    out = (tmp_path / "out").read_text()
+    length = len(text) // 10_000 * 100  # of a stream
+    assert len(out) == 100 * length
+    pieces = {(0, 80): 0, (80, 95): 80 * length, (95, 100): 95 * length}
+    for (begin, end), at in pieces.items():
+        size = length * (end - begin) // 100
+        for stream in range(100):
+            first = stream * length + length * begin // 100
+            assert out[at + stream * size : at + (stream + 1) * size] == text[first : first + size]
