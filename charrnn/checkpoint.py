@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +30,12 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 #: A folder of runs with this file is a sweep.
 SWEEP = "sweep.json"
 _KEY = "charrnn"
-_MAX_HEADER = 64 << 20
+#: Every code point there is takes 12 MB, and the most tensors some ten thousand brackets and quotation marks; more
+#: would only fill memory.
+_MAX_HEADER, _MAX_MARKS = 16 << 20, 200_000
 _STATE = "state."
+#: Bytes of a training state besides arrays as large as the model's: a generator's state, a few numbers.
+_SLACK = 1 << 20
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -77,7 +83,7 @@ class Checkpoint:
         tensors |= {_STATE + name: np.ascontiguousarray(array) for name, array in self.state.items()}
         document["sha256"] = _digest(document, tensors)
         blob = save(tensors, metadata={_KEY: json.dumps(document, allow_nan=False)})
-        with atomic_write(path) as stream:
+        with atomic_write(path, len(blob)) as stream:
             stream.write(blob)
 
     @classmethod
@@ -121,31 +127,49 @@ def _digest(document: Mapping[str, Any], tensors: Arrays) -> str:
     return digest.hexdigest()
 
 
+def _header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The JSON header of a safetensors file, where its tensors begin, and the size of the file."""
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            whole = os.fstat(stream.fileno()).st_size
+            if not 2 <= size <= min(_MAX_HEADER, whole):
+                raise CheckpointError(f"{path}: not a charrnn checkpoint (no safetensors header); nothing was loaded")
+            data = stream.read(size)
+        if sum(map(data.count, (b"[", b"{", b'"'))) > _MAX_MARKS:
+            raise ValueError
+        header = json.loads(data)
+        if not isinstance(header, dict):
+            raise ValueError
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such checkpoint; charrnn train CORPUS makes one") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a charrnn checkpoint, or damaged; nothing was loaded") from error
+    return header, 8 + size, whole
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON document of a checkpoint, without reading (or verifying) its tensors.
 
     Raises:
         CheckpointError: missing, not a charrnn checkpoint, or of another version.
     """
+    return _document(path, _header(path)[0])
+
+
+def _document(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        with path.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            if not 2 <= size <= min(_MAX_HEADER, path.stat().st_size):
-                raise CheckpointError(f"{path}: not a charrnn checkpoint (no safetensors header); nothing was loaded")
-            header = json.loads(stream.read(size))
-        document = json.loads(header["__metadata__"][_KEY])
+        document = dict(json.loads(header["__metadata__"][_KEY]))
         version = document["format"]
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such checkpoint; charrnn train CORPUS makes one") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a charrnn checkpoint, or damaged; nothing was loaded") from error
     if version != FORMAT:
         raise CheckpointError(
             f"{path}: format {version!r}, this charrnn reads format {FORMAT}; use the version that wrote it"
         )
-    return dict(document)
+    return document
 
 
 def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
@@ -172,14 +196,42 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    document = read_document(path)
+    header, begin, whole = _header(path)
+    document = _document(path, header)
+    _check_size(path, document, header, begin, whole)
     try:
         tensors = load(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); use another checkpoint of the run") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if document.get("sha256") != _digest(document, tensors):
         raise CheckpointError(f"{path}: damaged (its SHA-256 does not match); use another checkpoint of the run")
     return document, tensors
+
+
+def _check_size(path: Path, document: Mapping[str, Any], header: Mapping[str, Any], begin: int, whole: int) -> None:
+    """Before a file is read into memory: that it is as long as it says, and no longer than its model explains.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    try:
+        end = max(
+            (int(value["data_offsets"][1]) for name, value in header.items() if name != "__metadata__"), default=0
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged (its header lacks or garbles {error})") from error
+    if begin + end != whole:
+        raise CheckpointError(
+            f"{path}: damaged ({whole:,} bytes long, {begin + end:,} expected); use another checkpoint of the run"
+        )
+    config, symbols = parts_of(path, document)
+    weights = 4 * sum(map(math.prod, weight_shapes(config.model, symbols).values()))
+    hidden = 4 * config.model.num_layers * (config.training.batch_size or 0) * config.model.hidden_size
+    # To go on takes the weights, their average, the best of it, two averages of the gradient, and the hidden state.
+    if end > 8 * weights + 4 * hidden + _SLACK:
+        raise CheckpointError(f"{path}: {whole:,} bytes are more than its model explains; nothing was loaded")
 
 
 def weight_shapes(config: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]]:
@@ -248,7 +300,8 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
             if inside := sorted(path.glob(f"*/{file}")):
                 one = run_name(inside[0].parent, root)
                 raise CheckpointError(f"{path}: holds {len(inside)} run(s); name one of them, such as {one}")
-            raise CheckpointError(f"{path}: the run has no {file} yet")
+            anew = "; begin it anew with train --force" if file == LAST else ""
+            raise CheckpointError(f"{path}: the run has no {file} yet{anew}")
     known = sorted(run_name(path.parent, root) for path in _runs(root, file))
     more = f" and {len(known) - 8} more" if len(known) > 8 else ""
     hint = f"runs here: {', '.join(known[:8])}{more}" if known else "start with: charrnn train python-stdlib"

@@ -214,6 +214,7 @@ class TrainingConfig(Settings):
         None, "interval", "Steps, or a time; by default each 5 % of the run, or rarer where that would cost too much."
     )
     save_every: str = setting(None, "interval", "Steps, or a time such as 90s, between saves.")
+    keep: int = setting(None, "int", "Latest saves to keep, to go on from.", minimum=1, maximum=1000)
     patience: int = setting(
         None,
         "int",

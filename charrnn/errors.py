@@ -33,9 +33,13 @@ class CheckpointError(CharRNNError):
 
 
 class DivergedError(CharRNNError):
-    """Training left the finite numbers and could not be brought back."""
+    """Training left the finite numbers, or forgot what it had learnt; ``reason`` is what was seen."""
 
     exit_code = 5
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ResourceError(CharRNNError):

@@ -6,13 +6,17 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
-from charrnn.errors import ResourceError
+from charrnn.errors import ResourceError, UsageError
 
 CHUNK = 1 << 20
+#: How the names of half-written files end.
+TEMPORARY = ".tmp"
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -43,27 +47,172 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
     """Open a file beside ``path`` for writing; on success it takes the place of ``path``, durably.
 
     Temporary file, fsync, rename, fsync of the folder: a reader sees the old file or the new one. On any
     failure the temporary file is removed and the old one stays.
 
+    Args:
+        needed: bytes that will be written, where that is known, to be said when they find no room.
+
     Raises:
-        ResourceError: the disk is full, the quota used up, or the device failed.
+        ResourceError: the disk is full, the quota used up, the folder not writable, or the device failed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise ResourceError(f"{path}: cannot be written ({error.strerror}); free some space and repeat") from error
-        raise
+    except (OSError, MemoryError) as error:
+        raise _unwritable(path, error, needed) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        _remove(temporary)
+
+
+def _unwritable(path: Path, error: OSError | MemoryError, needed: int | None = None) -> ResourceError:
+    size = "" if needed is None else f", {needed:,} bytes"
+    full = isinstance(error, OSError) and error.errno in _NO_SPACE
+    return ResourceError(
+        f"{path}{size}: cannot be written ({_reason(error)}){'; free some space and repeat' if full else ''}"
+    )
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "out of memory"
+
+
+def _remove(path: Path) -> None:
+    # A failing disk may keep it; whoever starts next clears what is left.
+    with contextlib.suppress(OSError, MemoryError):
+        os.unlink(path)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` another name of ``source``, atomically; a copy where the file system has no hard links.
+
+    Raises:
+        ResourceError: the folder is not writable or the device failed.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        try:
+            os.link(source, temporary)
+        except (OSError, MemoryError):
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except (OSError, MemoryError) as error:
+        raise _unwritable(target, error) from error
+    finally:
+        _remove(temporary)  # renaming one name of a file to another does nothing
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder that nobody else writes to."""
+    for path in folder.glob(f".*{TEMPORARY}"):
+        _remove(path)
+
+
+class Log:
+    """A file that grows by whole lines. That it cannot be written is said once, and is no reason to stop.
+
+    Args:
+        path: of the file; what is there stays.
+        notify: told, in a line, that lines are lost.
+    """
+
+    def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
+        self.path, self._notify = path, notify
+        self._file: FileIO | None = None
+        self._lost = False
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``, or nothing of it."""
+        try:
+            if self._file is None:
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+            before = os.fstat(self._file.fileno()).st_size  # tell() is not told of what is cut off
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[self._file.write(view) :]
+            except (OSError, MemoryError):
+                with contextlib.suppress(OSError):
+                    self._file.truncate(before)
+                raise
+        except (OSError, MemoryError) as error:
+            self._miss(error)
+
+    def _miss(self, error: OSError | MemoryError) -> None:
+        if not self._lost:
+            self._notify(f"warning: {self.path}: cannot be written ({_reason(error)}); going on without it")
+        self._lost = True
+
+    def size(self) -> int | None:
+        """Bytes that are there, also after a power cut; None if the system does not tell."""
+        try:
+            if self._file is None:
+                return self.path.stat().st_size
+            try:
+                os.fsync(self._file.fileno())
+            except (OSError, MemoryError) as error:
+                self._miss(error)
+            return os.fstat(self._file.fileno()).st_size
+        except FileNotFoundError:
+            return 0
+        except OSError:
+            return None
+
+    def cut(self, size: int) -> None:
+        """Take back what was written after it had so many bytes."""
+        with contextlib.suppress(OSError):
+            if self.path.stat().st_size > size:
+                os.truncate(self.path, size)
+
+    def close(self) -> None:
+        """Close the file; another write opens it again."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+class Hold:
+    """A folder held against other processes that want to write to it, until :meth:`close` or the process's end.
+
+    The system forgets the hold of a process that dies, however it dies. On Windows nobody is kept out.
+
+    Args:
+        folder: an existing one.
+
+    Raises:
+        UsageError: another process holds it; the line ends with ``refusal``.
+    """
+
+    def __init__(self, folder: Path, refusal: str) -> None:
+        #: Descriptors that a child process must inherit to hold the folder too.
+        self.inherited: tuple[int, ...] = ()
+        try:
+            import fcntl
+        except ImportError:
+            return
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise UsageError(f"{folder}: {refusal}") from None
+        except OSError:  # a file system without locks
+            pass
+        self.inherited = (held,)
+
+    def close(self) -> None:
+        """Let others have it."""
+        held, self.inherited = self.inherited, ()
+        for descriptor in held:
+            os.close(descriptor)
+
+    __del__ = close

@@ -38,6 +38,7 @@ TRAINING = TrainingConfig(
     state_reset=0.01,
     scheduled_sampling=0.0,
     save_every="2m",
+    keep=2,
     patience=0,
     seed=0,
     device="auto",
@@ -133,7 +134,7 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 
 #: Passes over the text when nobody says how many: at most so many, and so many of the widest, which then knows it.
-MOST_EPOCHS, WIDEST, WIDEST_EPOCHS = 60.0, 1024, 6.0
+MOST_EPOCHS, WIDEST, WIDEST_EPOCHS = 60.0, 1024, 4.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ RECIPES = (
     Recipe(
         1024,
         3,
-        ModelConfig(dropout=0.25, output_dropout=0.25, weight_dropout=0.25),
+        ModelConfig(dropout=0.2, output_dropout=0.2, weight_dropout=0.2),
         TrainingConfig(sequence_length=128, learning_rate=0.0035),
     ),
     Recipe(

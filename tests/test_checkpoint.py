@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +191,113 @@ def test_a_run_in_a_folder_of_runs_is_found_and_those_of_a_sweep_are_never_the_r
     with pytest.raises(CheckpointError, match="alone, grid/lstm-2, swept/lstm-2"):
         locate("none", root)
     assert run_name(tmp_path, root) == str(tmp_path)
+
+
+def hostile(document: str, header: dict | None = None, size: int | None = None, tail: int = 0) -> bytes:
+    """A safetensors file with this document, these tensors in its header, another size in front, zeros behind."""
+    data = json.dumps({"__metadata__": {"charrnn": document}, **(header or {})}).encode()
+    return (len(data) if size is None else size).to_bytes(8, "little") + data + bytes(tail)
+
+
+def offsets(begin: int, end: int, dtype: str = "F32", shape: tuple[int, ...] = (1,)) -> dict:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+HOSTILE = {
+    "a size of 2^63": lambda d: hostile(d, size=2**63),
+    "a size beyond the end": lambda d: hostile(d, size=10**7),
+    "100 MB of JSON": lambda d: hostile(d + " " * 10**8),
+    "16 MB of brackets": lambda d: hostile("[" * (15 << 20)),
+    "16 MB of objects": lambda d: hostile("[" + "{}," * (5 << 20) + "0]"),
+    "16 MB of numbers": lambda d: hostile("[" + "999," * (3 << 20) + "0]"),
+    "16 MB of names": lambda d: hostile(d, {f"t{n:06}": 0 for n in range(10**6)}),
+    "nothing but a list": lambda d: (9).to_bytes(8, "little") + b"[1, 2, 3]",
+    "offsets that overlap": lambda d: hostile(d, {"head.bias": offsets(0, 4), "head.weight": offsets(0, 4)}, tail=4),
+    "offsets that end before they begin": lambda d: hostile(d, {"head.bias": offsets(8, 4)}, tail=4),
+    "offsets below zero": lambda d: hostile(d, {"head.bias": offsets(-8, 4)}, tail=4),
+    "offsets of 2^63": lambda d: hostile(d, {"head.bias": offsets(0, 2**63)}, tail=4),
+    "offsets that are words": lambda d: hostile(d, {"head.bias": {"data_offsets": ["a", "b"]}}, tail=4),
+    "a shape of 2^62": lambda d: hostile(d, {"head.bias": offsets(0, 4, shape=(2**62, 4))}, tail=4),
+    "a shape below zero": lambda d: hostile(d, {"head.bias": offsets(0, 4, shape=(-1,))}, tail=4),
+    "a thousand dimensions": lambda d: hostile(d, {"head.bias": offsets(0, 4, shape=(1,) * 1000)}, tail=4),
+    "another type": lambda d: hostile(d, {"head.bias": offsets(0, 4, "F99")}, tail=4),
+    "a name with a path": lambda d: hostile(d, {"../../x": offsets(0, 4)}, tail=4),
+    "300 MB that no model explains": lambda d: hostile(
+        d, {"state.x": offsets(0, 3 * 10**8, "U8", (3 * 10**8,))}, tail=3 * 10**8
+    ),
+    "10^9 units": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": 1000000000')),
+    "10^9 layers": lambda d: hostile(d.replace('"num_layers": 2', '"num_layers": 1000000000')),
+    "16384 units of which there are none": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": 16384')),
+    "a number of 20,000 digits": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": ' + "9" * 20000)),
+    "units that are infinite": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": Infinity')),
+}  # fmt: skip
+
+MEASURED = """
+import re, sys, time
+from pathlib import Path
+from charrnn.checkpoint import Checkpoint
+from charrnn.errors import CheckpointError
+import safetensors.numpy
+began = time.perf_counter()
+try:
+    Checkpoint.load(Path(sys.argv[1]))
+except CheckpointError as error:
+    peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]
+    print(time.perf_counter() - began, peak, str(error).count(chr(10)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_refused_at_once_and_in_little_memory(saved, kind):
+    document = json.dumps(read_document(saved))
+    assert '"hidden_size": 3' in document
+    saved.write_bytes(HOSTILE[kind](document))
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(saved)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seconds, kilobytes, newlines = map(float, done.stdout.split())
+    assert newlines == 0
+    assert kilobytes < 200_000
+    # Speed is no matter for a test on a machine that others use too; what takes ten seconds was not refused at once.
+    assert seconds < 10
+
+
+def test_a_file_of_torch_is_refused_without_being_run(tmp_path):
+    import torch
+
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    torch.save({"model": Harm()}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="not a charrnn checkpoint"):
+        Checkpoint.load(tmp_path / "model.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.slow
+def test_every_truncation_and_every_flipped_bit_is_refused_or_changes_nothing(saved, tmp_path, capsys):
+    data, original = saved.read_bytes(), Checkpoint.load(saved, with_state=True)
+    path = tmp_path / "damaged.safetensors"
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(CheckpointError):
+            Checkpoint.load(path)
+    harmless = 0
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            loaded = Checkpoint.load(path, with_state=True)
+        except CheckpointError:
+            continue
+        harmless += 1
+        assert loaded.config == original.config
+        assert loaded.vocabulary == original.vocabulary
+        assert loaded.progress == original.progress
+        for mine, theirs in ((loaded.weights, original.weights), (loaded.state, original.state)):
+            assert mine.keys() == theirs.keys()
+            assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
+    with capsys.disabled():
+        print(f"\n{len(data):,} truncations and {8 * len(data):,} flipped bits, {harmless} of them without effect")

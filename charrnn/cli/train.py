@@ -7,6 +7,7 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,8 +63,10 @@ def train(
     Everything has a sensible default: --preset auto chooses the size of the model and the length of training from
     the text, the device and --time-limit, and says what it chose. Ctrl-C saves and stops; --resume goes on.
     """
+    from charrnn.checkpoint import LAST, locate
     from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.config import Config
+    from charrnn.training.run import refuse_if_trained
 
     given = config_of(settings)
     if config is not None:
@@ -83,6 +86,8 @@ def train(
                 "--resume: goes on with a run's own settings; leave out --init-from, --force, --config, --preset "
                 "and how text is read"
             )
+        # What takes no time comes before PyTorch, which does.
+        refuse_if_trained(locate(run, file=LAST).parent)
         notify("loading PyTorch ...")
         from charrnn.training import session as sessions
 
@@ -92,6 +97,8 @@ def train(
             raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
         from charrnn.data.corpus import resolve
 
+        if force and run is not None:
+            refuse_if_trained(Path("checkpoints", run))
         with progress_bar("preparing", quiet) as progress:
             prepared = resolve(corpus, settings=text_settings, progress=progress, notify=notify)
         notify(f"{prepared.name}: {_describe(prepared)}; loading PyTorch ...")

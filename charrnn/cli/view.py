@@ -46,6 +46,8 @@ class History:
         self.printed = 0.0
 
     def add(self, report: Report) -> None:
+        while self.reports and self.reports[-1].step >= report.step:  # training has gone back
+            self.reports.pop()
         self.reports.append(report)
         nats = report.validation_nats_per_char
         if nats is not None:

@@ -70,6 +70,13 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class WentBack:
+    """Training diverged, and goes on from this checkpoint with a lower learning rate."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
 class Finished:
     """The end: why (``done``, ``early`` or ``stopped``), and the closing figure of ``best``, scored in float32."""
 
@@ -83,4 +90,4 @@ class Finished:
     validation_characters: int
 
 
-Event = Started | Report | Preview | Snapshot | Finished
+Event = Started | Report | Preview | Snapshot | WentBack | Finished

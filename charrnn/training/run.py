@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from charrnn.checkpoint import BEST, LAST, Checkpoint, run_name
 from charrnn.config import Config
-from charrnn.errors import UsageError
-from charrnn.files import atomic_write
+from charrnn.errors import CheckpointError, ResourceError, UsageError
+from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link
 from charrnn.training.card import model_card
-from charrnn.training.events import Event, Finished, Preview, Report, Snapshot
+from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, WentBack
 from charrnn.training.plot import loss_plot
+
+Notify = Callable[[str], None]
 
 CONFIG, METRICS, SAMPLES, PLOT, CARD = "config.toml", "metrics.jsonl", "samples.txt", "loss.svg", "README.md"
 TENSORBOARD = "tensorboard"
 #: Why a run cannot go on: there is nothing left to do.
 FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
-_FILES = (BEST, LAST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
+_FILES = (BEST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
+#: How a run is refused that another process trains.
+TRAINED_ELSEWHERE = "is being trained by another process; wait for its end, or choose another --run NAME"
 
 
 def is_name(name: str) -> bool:
@@ -31,12 +36,30 @@ def is_name(name: str) -> bool:
     return name.isprintable() and name not in ("", "..") and Path(name).name == name and name[0] not in ".-"
 
 
+def saved(number: int) -> str:
+    """The name of the checkpoint to go on from that was saved ``number`` saves before the latest.
+
+    >>> saved(0), saved(1)
+    ('last.safetensors', 'last-1.safetensors')
+    """
+    return LAST if number == 0 else LAST.replace(".", f"-{number}.")
+
+
+def _is_saved(name: str) -> bool:
+    middle = name.removeprefix("last").removesuffix(".safetensors").removeprefix("-")
+    return name == LAST or (middle.isdecimal() and name == saved(int(middle)))
+
+
 @dataclass(frozen=True)
 class Run:
-    """The folder of one training: ``checkpoints/NAME``, or ``checkpoints/FOLDER/NAME`` where several go together."""
+    """The folder of one training: ``checkpoints/NAME``, or ``checkpoints/FOLDER/NAME`` where several go together.
+
+    ``hold`` keeps other trainings out of it; who only reads needs none.
+    """
 
     folder: Path
     root: Path = Path("checkpoints")
+    hold: Hold | None = None
 
     @property
     def name(self) -> str:
@@ -57,10 +80,11 @@ class Run:
     def create(
         cls, root: Path, name: str | None, corpus: str, config: Config, command: Sequence[str], *, force: bool = False
     ) -> Run:
-        """Make a new run's folder; without a name, the corpus's, numbered if it is taken (unless ``force``).
+        """Make and hold a new run's folder; without a name, the corpus's, numbered if it is taken (unless ``force``).
 
         Raises:
-            UsageError: the name cannot be one, or a run of that name exists and ``force`` is not given.
+            UsageError: the name cannot be one, or a run of that name exists and ``force`` is not given, or it is being
+                trained.
         """
         if name is None and force:
             name = corpus
@@ -85,16 +109,29 @@ class Run:
                 )
             if not cls.holds_only_its_own(folder):
                 raise UsageError(f"{folder}: holds other files than a run's; --force will not remove them")
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder, root)
+        run = cls.held(folder, root)
+        for path in folder.iterdir():  # and not the folder itself, which is what is held
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         run.write_config(config, command)
+        return run
+
+    @classmethod
+    def held(cls, folder: Path, root: Path) -> Run:
+        """An existing run, to be trained.
+
+        Raises:
+            UsageError: another process trains it.
+        """
+        run = cls(folder, root, Hold(folder, TRAINED_ELSEWHERE))
+        clear_temporaries(folder)
         return run
 
     @staticmethod
     def holds_only_its_own(folder: Path) -> bool:
         """Whether nothing is in a folder but what runs write, so that it can be replaced."""
-        return all(path.name in _FILES or path.name.endswith(".tmp") for path in folder.iterdir())
+        names = [path.name for path in folder.iterdir()]
+        return all(name in _FILES or _is_saved(name) or name.endswith(TEMPORARY) for name in names)
 
     def write_config(self, config: Config, command: Sequence[str]) -> None:
         """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""
@@ -102,36 +139,82 @@ class Run:
         with atomic_write(self.folder / CONFIG) as stream:
             stream.write(config.to_toml(f"The settings of run {self.name}. The same again:\n{again}").encode())
 
-    def rewind(self, checkpoint: Checkpoint) -> None:
-        """Take back what was written to the logs after ``checkpoint`` was saved."""
-        for name, size in checkpoint.progress.get("files", {}).items():
-            path = self.folder / Path(name).name
-            if path.is_file() and path.stat().st_size > size:
-                with path.open("r+b") as stream:
-                    stream.truncate(size)
+    def logs(self, notify: Notify) -> tuple[Log, Log]:
+        """The files that grow: figures and samples."""
+        return Log(self.folder / METRICS, notify), Log(self.folder / SAMPLES, notify)
 
-    def record(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Write each event to the folder and pass it on."""
-        with (self.folder / METRICS).open("ab") as metrics, (self.folder / SAMPLES).open("ab") as samples:
+    def record(self, events: Iterable[Event], notify: Notify, keep: int = 1) -> Iterator[Event]:
+        """Write each event to the folder and pass it on.
+
+        Args:
+            notify: told, in a line, of what could not be written though the training goes on.
+            keep: how many checkpoints to go on from are kept, the latest included.
+
+        Raises:
+            ResourceError: a checkpoint cannot be written.
+        """
+        metrics, samples = logs = self.logs(notify)
+        try:
             for event in events:
                 match event:
                     case Report():
                         metrics.write(json.dumps(event.to_json(), allow_nan=False).encode() + b"\n")
-                        metrics.flush()
                     case Preview():
                         samples.write(f"──── step {event.step}\n{event.text}\n\n".encode())
-                        samples.flush()
                     case Snapshot(checkpoint, best=True):
                         checkpoint.save(self.best)
                     case Snapshot(checkpoint):
-                        sizes = {METRICS: metrics.tell(), SAMPLES: samples.tell()}
-                        progress = {**checkpoint.progress, "files": sizes}
-                        dataclasses.replace(checkpoint, progress=progress).save(self.last)
-                        self._picture()
+                        sizes = {log.path.name: size for log in logs if (size := log.size()) is not None}
+                        self._save(
+                            dataclasses.replace(checkpoint, progress={**checkpoint.progress, "files": sizes}), keep
+                        )
+                        self._picture(notify)
+                    case WentBack(checkpoint):
+                        rewind(logs, checkpoint)
                     case Finished():
-                        self._picture()
-                        self._card(event)
+                        self._picture(notify)
+                        self._card(event, notify)
                 yield event
+        finally:
+            for log in logs:
+                log.close()
+            if self.hold is not None:
+                self.hold.close()
+
+    def _save(self, checkpoint: Checkpoint, keep: int) -> None:
+        """Save the state to go on from, and keep those before it as ``last-1`` and so on."""
+        numbers = [number for number in range(1, keep) if (self.folder / saved(number - 1)).is_file()]
+        for number in reversed(numbers):
+            # Each has a name at every moment, and the latest always its own.
+            link(self.folder / saved(number - 1), self.folder / saved(number))
+        checkpoint.save(self.last)
+        for path in self.folder.glob("last-*"):
+            if _is_saved(path.name) and path.name not in map(saved, range(keep)):
+                path.unlink()
+
+    def saved(self, notify: Notify, first: int = 0) -> Checkpoint:
+        """The latest whole checkpoint to go on from.
+
+        Args:
+            notify: told which ones are not whole.
+            first: leave so many later ones out, if there are earlier ones.
+
+        Raises:
+            CheckpointError: none is whole; the line is about the latest.
+        """
+        damaged: CheckpointError | None = None
+        paths = list(itertools.takewhile(Path.is_file, (self.folder / saved(number) for number in itertools.count())))
+        for path in paths[first:] or paths[-1:] or [self.last]:
+            try:
+                found = Checkpoint.load(path, with_state=True)
+            except CheckpointError as error:
+                damaged = damaged or error
+                continue
+            if damaged is not None:
+                notify(f"warning: {damaged}; going on from the one before it, {path}")
+            return found
+        assert damaged is not None
+        raise damaged
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; a line cut short by a crash is left out."""
@@ -146,11 +229,31 @@ class Run:
                 lines.append(value)
         return lines
 
-    def _picture(self) -> None:
-        with atomic_write(self.folder / PLOT) as stream:
-            stream.write(loss_plot(self.metrics(), self.name).encode())
+    def _picture(self, notify: Notify) -> None:
+        self._beside(PLOT, lambda: loss_plot(self.metrics(), self.name), notify)
 
-    def _card(self, finished: Finished) -> None:
+    def _card(self, finished: Finished, notify: Notify) -> None:
         if self.best.is_file():
-            with atomic_write(self.folder / CARD) as stream:
-                stream.write(model_card(self.name, Checkpoint.load(self.best), finished).encode())
+            self._beside(CARD, lambda: model_card(self.name, Checkpoint.load(self.best), finished), notify)
+
+    def _beside(self, name: str, content: Callable[[], str], notify: Notify) -> None:
+        """Write what can be made again: no training ends because it could not be."""
+        try:
+            with atomic_write(self.folder / name) as stream:
+                stream.write(content().encode())
+        except (ResourceError, CheckpointError) as error:
+            notify(f"warning: {error}")
+
+
+def refuse_if_trained(folder: Path) -> None:
+    """Raises UsageError if another process trains the run in this folder now."""
+    if folder.is_dir():
+        Hold(folder, TRAINED_ELSEWHERE).close()
+
+
+def rewind(logs: Iterable[Log], checkpoint: Checkpoint) -> None:
+    """Take back what was written to the logs after ``checkpoint`` was saved."""
+    sizes = checkpoint.progress.get("files", {})
+    for log in logs:
+        if isinstance(size := sizes.get(log.path.name), int):
+            log.cut(size)

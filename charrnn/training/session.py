@@ -19,12 +19,14 @@ from charrnn.presets import check_preset, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
-from charrnn.training.run import EXHAUSTED, FINISHED, Run
+from charrnn.training.run import EXHAUSTED, FINISHED, Run, rewind
 from charrnn.training.trainer import Trainer
 
 Notify = Callable[[str], None]
 #: What may differ when a run goes on; everything else would make it another run.
-RESUMABLE = ("epochs", "steps", "time_limit", "validate_every", "save_every", "patience", "device", "precision")
+RESUMABLE = ("epochs", "steps", "time_limit", "validate_every", "save_every", "keep", "patience", "device", "precision")
+#: What was the case before there was a setting for it.
+BEFORE = TrainingConfig(state_reset=0.0, keep=2)
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Session:
     run: Run
     trainer: Trainer
     corpus: Corpus
+    notify: Notify = lambda line: None
 
     def events(self) -> Iterator[Event]:
         """Train, writing the run's folder."""
-        return self.run.record(self.trainer.run())
+        self.trainer.saved = lambda first: self.run.saved(self.notify, first)
+        return self.run.record(self.trainer.run(), self.notify, self.trainer.config.training.keep)
 
     def stop(self) -> None:
         """Ask for an end after this step; the state is saved."""
@@ -82,7 +86,7 @@ def begin(
     # First what can fail, then the folder: a run that cannot start must not take the place of another.
     trainer = Trainer(choice.config, corpus, compute, start=start, origin=origin, notify=notify)
     run = Run.create(root, name, corpus.name, choice.config, command, force=force)
-    return Session(run, trainer, corpus)
+    return Session(run, trainer, corpus, notify)
 
 
 def machine(compute: Compute) -> str:
@@ -124,7 +128,8 @@ def resume(
     """
     given.training.check_one_length()
     path = locate(name, root, LAST)
-    last = Checkpoint.load(path, with_state=True)
+    run = Run.held(path.parent, root)
+    last = run.saved(notify)
     if not last.progress:
         raise CheckpointError(f"{path}: holds no training state; resume from the run's {LAST}")
     changes = given.to_mapping()
@@ -136,9 +141,8 @@ def resume(
                     option = flag(key)
                     raise UsageError(f"{option} {value}: the run has {current}; for other settings use --init-from")
     longer = bool(given.training.lengths())
-    # Older runs had no such setting, and never emptied a state.
-    theirs = TrainingConfig(state_reset=last.config.training.state_reset or 0.0).over(last.config.training)
-    config = Config(last.config.model, Config(training=_only(given.training)).over(Config(training=theirs)).training)
+    theirs = Config(training=last.config.training.over(BEFORE))
+    config = Config(last.config.model, Config(training=_only(given.training)).over(theirs).training)
     corpus = trained_on(last)
     if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():
         raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")
@@ -152,13 +156,12 @@ def resume(
     if trainer.exhausted():
         raise UsageError(f"{path}: {EXHAUSTED}; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
-    run = Run(path.parent, root)
-    run.rewind(last)
+    rewind(run.logs(notify), last)
     if longer:
         notify("the length has changed: the learning rate follows the new length from here")
         origin = ["--init-from", trainer.origin["path"]] if trainer.origin else []
         run.write_config(config, ["charrnn", "train", *corpus.arguments(), *origin])
-    return Session(run, trainer, corpus)
+    return Session(run, trainer, corpus, notify)
 
 
 def _only(training: TrainingConfig) -> TrainingConfig:

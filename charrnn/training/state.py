@@ -40,6 +40,9 @@ def capture(trainer: Trainer) -> tuple[Arrays, dict[str, Any]]:
         "validation_seconds": trainer.validation_seconds,
         "last_validation": list(trainer.last_validation),
         "report_characters": trainer.sum_characters,
+        "divergences": trainer.divergences,
+        "calm_nats": trainer.calm_nats,
+        "leaps": trainer.leaps,
         "scaler": trainer.scaler.state_dict(),
     }
     arrays = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in state.items()}
@@ -86,9 +89,14 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
     trainer.characters = int(progress["characters"])
     trainer.seconds = float(progress["seconds"])
     trainer.best_nats = math.inf if progress["best_nats"] is None else float(progress["best_nats"])
-    trainer.best_step = progress["best_step"]
+    trainer.best_step = None if progress["best_step"] is None else int(progress["best_step"])
     trainer.without_best = int(progress["without_best"])
     trainer.validation_seconds = float(progress["validation_seconds"])
     step, seconds = progress["last_validation"]
     trainer.last_validation = (int(step), float(seconds))
     trainer.sum_characters = int(progress["report_characters"])
+    # Older runs watched nothing.
+    trainer.divergences = int(progress.get("divergences", 0))
+    calm = progress.get("calm_nats")
+    trainer.calm_nats = None if calm is None else float(calm)
+    trainer.leaps = int(progress.get("leaps", 0))

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,7 +28,7 @@ from charrnn.checkpoint import BEST, LAST, SWEEP, read_document
 from charrnn.config import Config, flag, plain
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError, DivergedError, ResourceError, Stopped, UsageError
-from charrnn.files import atomic_write
+from charrnn.files import Hold, atomic_write, clear_temporaries
 from charrnn.training.grid import Grid, cheapest_first, points_of
 from charrnn.training.plot import sweep_plot
 from charrnn.training.run import EXHAUSTED, FINISHED, Run, is_name
@@ -183,7 +183,10 @@ class Sweep:
             CheckpointError: its ``sweep.json`` is damaged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _lock(self.folder) as self._inherited:
+        refusal = "this sweep is running; wait for its end, or choose another --name"
+        with closing(Hold(self.folder, refusal)) as hold:
+            self._inherited = hold.inherited
+            clear_temporaries(self.folder)
             if force:
                 self._clear()
             self._take_over()
@@ -359,33 +362,6 @@ def environments(device: str | None) -> list[dict[str, str]]:
     mine = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = mine.split(",")[:count] if mine else map(str, range(count))
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[tuple[int, ...]]:
-    """Hold a folder against other sweeps; the descriptors inside are for the children to inherit, so that one which
-    outlives its killed parent holds it too.
-
-    Raises:
-        UsageError: another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: nobody is kept out
-        yield ()
-        return
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        raise UsageError(f"{folder}: this sweep is running; wait for its end, or choose another --name") from None
-    except OSError:  # a file system without locks
-        pass
-    try:
-        yield (held,)
-    finally:
-        os.close(held)
 
 
 def _python() -> list[str]:

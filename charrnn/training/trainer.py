@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from charrnn.evaluation.metrics import unknown_cost
 from charrnn.model.compute import Compute
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
-from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started
+from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started, WentBack
 from charrnn.training.graph import CUDA, GraphedStep
 from charrnn.training.optimizer import AdamW
 from charrnn.training.schedules import learning_rate
@@ -40,6 +40,11 @@ VALIDATIONS = 20
 VALIDATION_COST = 20
 #: and else only when this many times its characters have been trained on: each costs half as much to score.
 VALIDATION_SHARE = 4
+#: A loss has leapt if two reports in a row are by so many nats per character above the last calm one. With few streams,
+#: one odd page may do that: there they must be as far above a guess among all V symbols.
+LEAP, FEW_STREAMS = 1.0, 8
+#: How often a run that diverges goes back, each time with half the learning rate.
+MOST_DIVERGENCES = 3
 
 
 class Trainer:
@@ -135,6 +140,11 @@ class Trainer:
         self.validation_seconds = 0.0
         self.last_validation = (0, 0.0)
         self.stop_requested = False
+        #: Where to go back to after a divergence: the last save, or the one so many before it.
+        self.saved: Callable[[int], Checkpoint] | None = None
+        self.divergences = self.unsaved_divergences = 0
+        self.calm_nats: float | None = None
+        self.leaps = 0
         # Since the last report: on the device, so that no step waits for a figure.
         self.sum_nats = torch.zeros((), dtype=torch.float32, device=compute.device)
         self.sum_characters = 0
@@ -148,9 +158,9 @@ class Trainer:
         """Train to the end, to a request to stop (``stop_requested``), or to early stopping.
 
         Raises:
-            DivergedError: loss or gradient is no longer finite; nothing is saved from that state.
+            DivergedError: loss or gradient is no longer finite, or the loss has leapt, for the fourth time or with
+                nothing to go back to; nothing is saved from that state.
         """
-        training = self.config.training
         yield Started(
             self.num_parameters,
             str(self.compute),
@@ -158,6 +168,21 @@ class Trainer:
             self.streams.windows,
             self.streams.batch_size,
         )
+        if self.step == 0:
+            # So that a run can be resumed, and a divergence undone, from its first moment.
+            self._check_weights()
+            yield Snapshot(self.snapshot(), best=False)
+        reason = None
+        while reason is None:
+            try:
+                reason = yield from self._train()
+            except DivergedError as error:
+                yield self._go_back(error)
+        yield self._finish(reason)
+
+    def _train(self) -> Generator[Event, None, str]:
+        """The loop, until an end; why it ended."""
+        training = self.config.training
         clock = time.monotonic() - self.seconds
         since_report = (self.characters, self.seconds)
         last_save = (self.step, self.seconds)
@@ -166,16 +191,15 @@ class Trainer:
             self._advance()
             self.seconds = time.monotonic() - clock
             finished = self.progress() >= 1
-            # What else is due at this step is done before stopping: an uninterrupted run would have done it.
-            stopping = self.stop_requested and not finished
-            validate = self._validation_due(finished)
+            validate, improved = self._validation_due(finished), False
+            # What else is due at this step is done before stopping: an uninterrupted run would have done it. And a
+            # loss that may be leaping is watched a little longer, for nothing may be saved meanwhile.
+            stopping = self.stop_requested and not finished and self._calm()
             save = stopping or finished
             save = save or due(training.save_every, self.step - last_save[0], self.seconds - last_save[1])
-            improved = self.validation is None and save
-            if improved:
-                self.best_step = self.step
             if validate or finished or self.step % report_every(self.step) == 0:
                 report = self._report(since_report)
+                validate = validate and not self.leaps
                 if validate:
                     nats = self._validate()
                     self.seconds = time.monotonic() - clock
@@ -183,23 +207,55 @@ class Trainer:
                     improved = self._remember(nats)
                 yield report
                 since_report = (self.characters, time.monotonic() - clock)
+                if finished and self.leaps:
+                    raise self._diverged(f"the loss has leapt to {report.train_nats_per_char:.3g} nats per character")
+            save = save and self._calm()
+            if save and self.validation is None:
+                self.best_step, improved = self.step, True
             if validate or (finished and self.validation is None):
                 yield Preview(self.step, self._preview())
             if improved or (stopping and self.best_step is None):
                 # A run that is stopped before its first validation can be sampled from too.
+                self._check_weights()
                 yield Snapshot(self.snapshot(with_state=False), best=True)
             early = validate and self.exhausted()
             if validate or save or early:
-                self._check_finite()
+                self._check_weights()
                 yield Snapshot(self.snapshot(), best=False)
                 last_save = (self.step, self.seconds)
+                self.unsaved_divergences = 0
             if validate:  # sampling and saving are no part of the next figure of speed
                 since_report = (self.characters, time.monotonic() - clock)
             if early or stopping:
                 reason = "early" if early else "stopped"
                 break
         self.seconds = max(self.seconds, time.monotonic() - clock)
-        yield self._finish(reason)
+        return reason
+
+    def _go_back(self, error: DivergedError) -> WentBack:
+        """After a divergence, be as at the last save, but with half the learning rate.
+
+        Raises:
+            DivergedError: it was the last time, or there is nothing to go back to.
+        """
+        if self.saved is None or self.divergences >= MOST_DIVERGENCES:
+            raise error
+        step, seconds, divergences = self.step, self.seconds, self.divergences + 1
+        # Whatever is wrong may have been so when it was saved, though it was not seen: the second time, one further.
+        checkpoint = self.saved(self.unsaved_divergences)
+        self.unsaved_divergences += 1
+        restore(self, checkpoint)
+        self.divergences = divergences
+        self.seconds = seconds  # lost, but spent
+        self.notify(
+            f"warning: step {step:,}: {error.reason}; back to step {self.step:,}, "
+            f"with a learning rate of {self.highest_rate():g}"
+        )
+        return WentBack(checkpoint)
+
+    def highest_rate(self) -> float:
+        """The learning rate at its highest, halved for each divergence."""
+        return float(self.config.training.learning_rate / 2**self.divergences)
 
     @property
     def num_parameters(self) -> int:
@@ -238,7 +294,7 @@ class Trainer:
         progress = self.progress()
         self.rate = learning_rate(
             progress,
-            highest=training.learning_rate,
+            highest=self.highest_rate(),
             schedule=training.schedule,
             warmup=training.warmup,
             final=training.final_learning_rate,
@@ -334,23 +390,37 @@ class Trainer:
 
     # ------------------------------------------------------------------ figures
 
-    def _check_finite(self) -> tuple[float, float]:
+    def _diverged(self, reason: str) -> DivergedError:
+        times = f" ({self.divergences + 1} times)" if self.divergences else ""
+        clip = ", or --clip 1" if self.config.training.clip == 0 else ""
+        return DivergedError(
+            f"training diverged at step {self.step:,}{times}: {reason}; nothing of it was saved. Begin anew with a "
+            f"lower --learning-rate than {self.highest_rate():g}{clip}",
+            reason,
+        )
+
+    def _check_weights(self) -> None:
+        """Before anything is saved.
+
+        Raises:
+            DivergedError: what would be saved is not finite.
+        """
         nats, norm = float(self.sum_nats), float(self.norm)
-        if not math.isfinite(nats) or (not math.isfinite(norm) and not self.compute.scales_loss):
-            raise DivergedError(
-                f"training diverged at step {self.step} (loss {nats / max(1, self.sum_characters):g}, gradient norm "
-                f"{norm:g}); try a lower --learning-rate than {self.config.training.learning_rate:g}, or --clip 1"
-            )
-        return nats, norm
+        whole = math.isfinite(nats) and (math.isfinite(norm) or self.compute.scales_loss)
+        if not whole or not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            raise self._diverged("weights, loss or gradient are no longer finite")
 
     def _report(self, since: tuple[int, float]) -> Report:
-        nats, norm = self._check_finite()
+        nats, norm = float(self.sum_nats) / max(1, self.sum_characters), float(self.norm)
+        if not math.isfinite(nats) or (not math.isfinite(norm) and not self.compute.scales_loss):
+            raise self._diverged(f"loss {nats:g}, gradient norm {norm:g}")
+        self._watch(nats)
         report = Report(
             step=self.step,
             epoch=self.step / self.streams.windows,
             seconds=self.seconds,
             learning_rate=self.rate,
-            train_nats_per_char=nats / max(1, self.sum_characters),
+            train_nats_per_char=nats,
             gradient_norm=norm if math.isfinite(norm) else 0.0,
             characters_per_second=(self.characters - since[0]) / max(self.seconds - since[1], 1e-9),
             progress=min(1.0, self.progress()),
@@ -358,6 +428,30 @@ class Trainer:
         self.sum_nats.zero_()
         self.sum_characters = 0
         return report
+
+    def _watch(self, nats: float) -> None:
+        """Notice a loss that leaps, by the nats per character of a report.
+
+        Raises:
+            DivergedError: it has stayed up for a second report.
+        """
+        if nats <= self._highest():
+            self.calm_nats, self.leaps = nats, 0
+        elif self.leaps:
+            raise self._diverged(f"the loss has leapt to {nats:.3g} nats per character")
+        else:
+            self.leaps = 1
+
+    def _highest(self) -> float:
+        """Nats per character above which a report's loss has leapt."""
+        guess = math.log(len(self.corpus.vocabulary)) + (self.unknown_cost if self.corpus.unknown else 0.0)
+        if self.calm_nats is None:  # at first it guesses; one that was trained on other text may be surer, and wrong
+            return guess * (1 if self.origin is None else 2) + LEAP
+        return LEAP + (max(self.calm_nats, guess) if self.streams.batch_size < FEW_STREAMS else self.calm_nats)
+
+    def _calm(self) -> bool:
+        """Whether the loss is not leaping, as far as can be seen since the last report."""
+        return not self.leaps and not float(self.sum_nats) / max(1, self.sum_characters) > self._highest()
 
     def _validation_due(self, at_end: bool) -> bool:
         if self.validation is None:
@@ -393,7 +487,7 @@ class Trainer:
 
     def _remember(self, nats: float) -> bool:
         if not math.isfinite(nats):
-            raise DivergedError(f"validation is not finite at step {self.step}; try a lower --learning-rate")
+            raise self._diverged("validation is not finite")
         if nats < self.best_nats:
             self.best_nats, self.best_step, self.without_best = nats, self.step, 0
             self.best_weights = {name: array.copy() for name, array in self.averaged.weights().items()}

@@ -227,9 +227,8 @@ def test_early_stopping_counts_validations_without_a_new_best(corpus, tmp_path):
     assert np.argmin(scores) == len(scores) - 4
 
 
-def test_divergence_is_an_error_and_leaves_no_state_of_it(corpus, tmp_path):
-    given = config(400, learning_rate=1e9, clip=0.0, warmup=0.0)
-    running = session.begin(corpus, given, root=tmp_path / "runs", name="run")
+def test_weights_that_are_not_finite_at_first_are_an_error_and_leave_no_file_of_them(corpus, tmp_path):
+    running = session.begin(corpus, config(400), root=tmp_path / "runs", name="run")
     running.trainer.model.head.weight.data.fill_(math.nan)
     with pytest.raises(DivergedError, match="--learning-rate"):
         list(running.events())
@@ -347,17 +346,6 @@ def test_a_run_may_have_one_folder_before_its_name_and_both_are_checked(corpus, 
     with pytest.raises(UsageError, match="is a run itself"):
         session.begin(corpus, config(3), root=root, name="alone/lstm-2")
     assert {path for path in tmp_path.rglob("*") if "alone" not in path.parts} == set(before)
-
-
-def test_real_divergence_ends_in_an_error_or_in_finite_files(corpus, tmp_path):
-    given = config(40, learning_rate=300.0, clip=0.0, warmup=0.0, schedule="constant", validate_every="1000")
-    running = session.begin(corpus, given, root=tmp_path / "runs")
-    try:
-        events = list(running.events())
-    except DivergedError:
-        return
-    assert events[-1].reason == "done"
-    assert (running.run.folder / "README.md").exists()
 
 
 def test_early_stopping_is_final_until_more_patience_is_given(corpus, tmp_path):

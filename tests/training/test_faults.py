@@ -1,0 +1,119 @@
+"""What training does when the disk fails: every operation on a file is made to, once and for good."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from disk import Disk, Operation
+from runs import small_config, small_corpus
+from typer.testing import CliRunner
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.cli import app
+from charrnn.config import Config
+from charrnn.errors import UsageError
+from charrnn.training import session
+
+FAULTS: dict[str, Callable[[], BaseException]] = {
+    "EIO": lambda: OSError(errno.EIO, "Input/output error"),
+    "ENOSPC": lambda: OSError(errno.ENOSPC, "No space left on device"),
+    "EFBIG": lambda: OSError(errno.EFBIG, "File too large"),
+    "MemoryError": MemoryError,
+}
+#: Files without which a training goes on.
+MISSED = {"metrics.jsonl", "samples.txt", "loss.svg", "README.md"}
+
+
+def wanted(path: Path) -> str:
+    """The file that a temporary one is for."""
+    name = path.name
+    return name.removeprefix(".").rsplit(".", 2)[0] if name.endswith(".tmp") else name
+
+
+def train(folder: Path, monkeypatch: pytest.MonkeyPatch, before: Callable | None = None):
+    """``charrnn train`` in this process; its result, and what it did to files."""
+    monkeypatch.chdir(folder)
+    disk = Disk(monkeypatch, before)
+    result = CliRunner().invoke(app, ["train", "text", "--config", "settings.toml", "--run", "run"])
+    monkeypatch.undo()
+    return result, disk.operations
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, list[Operation]]:
+    """A place with a corpus and a run that nothing happened to, and what that did to files."""
+    folder = tmp_path_factory.mktemp("whole")
+    small_corpus(folder)
+    (folder / "settings.toml").write_text(small_config().to_toml(""))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        result, operations = train(folder, monkeypatch)
+    assert result.exit_code == 0, result.output
+    return folder, operations
+
+
+def injected(whole, fault: str, stride: int, start: int) -> int:
+    """Let every ``stride``-th operation fail, alone and with all that follow; how many trainings that were."""
+    folder, operations = whole
+    count = 0
+    for number in range(start, len(operations), stride):
+        for for_good in (False, True):
+            count += 1
+            place = folder.parent / f"{folder.name}-{fault}-{number}-{for_good}"
+            shutil.copytree(folder, place, ignore=shutil.ignore_patterns("checkpoints"))
+
+            def before(at: int, operation: Operation, half, number=number, for_good=for_good) -> None:
+                if at == number or (for_good and at > number):
+                    half()
+                    raise FAULTS[fault]()
+
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                result, done = train(place, monkeypatch, before)
+                monkeypatch.chdir(place)
+                check(result, done[number:], for_good, place, folder)
+            shutil.rmtree(place)
+    return count
+
+
+def check(result, failed: list[Operation], for_good: bool, place: Path, whole: Path) -> None:
+    """What must be true after a fault."""
+    names = {wanted(operation.target or operation.path) for operation in (failed if for_good else failed[:1])}
+    said = result.output
+    assert result.exit_code in (0, 6), said
+    assert "Traceback" not in said
+    run = place / "checkpoints" / "run"
+    if result.exit_code == 0:
+        # Where it was only a picture, a log, a link (copied then), or a removal (which the next start does).
+        if failed[0].kind not in ("unlink", "link"):
+            assert names <= MISSED, names
+            assert "warning: " in said, names
+    else:
+        assert any(name in said for name in names), (names, said)
+        if failed[0].kind != "open" and "safetensors" in names:
+            assert " bytes" in said, said
+    if not (run / "last.safetensors").is_file():
+        return
+    Checkpoint.load(run / "last.safetensors")
+    with contextlib.suppress(UsageError):  # it was the last save
+        list(session.resume(Config(), name="run").events())
+    ours, theirs = (Checkpoint.load(r / "last.safetensors") for r in (run, whole / "checkpoints" / "run"))
+    assert all((ours.weights[name] == theirs.weights[name]).all() for name in theirs.weights)
+    assert not list(run.glob(".*")), list(run.iterdir())
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failing_disk_ends_training_in_one_line_or_not_at_all_and_loses_nothing(whole, fault):
+    start = list(FAULTS).index(fault)
+    assert injected(whole, fault, stride=29, start=start) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_operation_may_fail(whole, fault, capsys):
+    count = injected(whole, fault, stride=1, start=0)
+    with capsys.disabled():
+        print(f"\n{fault}: {count} faults injected")
