@@ -232,7 +232,7 @@ HOSTILE = {
     "units that are infinite": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": Infinity')),
 }  # fmt: skip
 
-MEASURED = """
+MEASURED = r"""
 import re, sys, time
 from pathlib import Path
 from charrnn.checkpoint import Checkpoint

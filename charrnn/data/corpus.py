@@ -1,6 +1,6 @@
 """A prepared corpus: a folder with ``corpus.json`` (what it is) and ``ids.npy`` (the text, as ids).
 
-The ids are mapped into memory, not read: a corpus of any size opens at once. Splits are contiguous, so that no
+The ids are read when they are looked at: a corpus of any size opens at once. Splits are contiguous, so that no
 validation text lies between training text.
 """
 
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from glob import has_magic
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.data.filearray import FileArray
 from charrnn.data.reading import Newlines, Progress, Source, SourceRecord, opened, unreadable
 from charrnn.data.registry import is_registered, registered
 from charrnn.data.sources import Found, corpus_name, gather
@@ -35,6 +36,8 @@ __all__ = ["SPLITS", "Corpus", "Newlines", "PrepareSettings", "Split", "is_corpu
 Notify = Callable[[str], None]
 ROOT = Path("corpora")
 _DTYPES = {"uint8", "uint16", "uint32"}
+#: Bytes of ids that are held in memory as a whole.
+IN_MEMORY = 256 << 20
 _BLOCK, _BLOCKS = 1 << 18, 16  # ids looked at together on opening, and how often
 _T = TypeVar("_T")
 
@@ -144,7 +147,7 @@ class Corpus:
         )
 
     def _check_file(self) -> None:
-        """Compare ``ids.npy`` with what ``corpus.json`` says before it is mapped: a short file would crash later."""
+        """Compare ``ids.npy`` with what ``corpus.json`` says."""
         with (self.path / "ids.npy").open("rb") as stream:
             np.lib.format.read_magic(stream)
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -159,7 +162,7 @@ class Corpus:
         """Compare the ids with the vocabulary: all of them up to ``_BLOCK * _BLOCKS``, else blocks evenly spread."""
         last = max(0, self.characters - _BLOCK)
         for start in (last * block // (_BLOCKS - 1) for block in range(_BLOCKS)):
-            highest = self._mapped[start : start + _BLOCK].max()
+            highest = np.asarray(self._stored(2**32)[start : start + _BLOCK]).max()
             if highest >= len(self.vocabulary):
                 raise ValueError(f"ids.npy has ids up to {highest}, the vocabulary {len(self.vocabulary)} symbols")
 
@@ -202,22 +205,33 @@ class Corpus:
             return [place.name]
         return [f"./{place}" if str(place).startswith("-") else str(place)]
 
+    def _stored(self, below: int) -> NDArray[np.unsignedinteger]:
+        """``ids.npy``, read where it is looked at; each id must be less."""
+        path = self.path / "ids.npy"
+        if not hasattr(os, "pread"):  # Windows, where a file that is in use is not cut off
+            mapped: NDArray[np.unsignedinteger] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        dtype = np.dtype(self.dtype)
+        offset = path.stat().st_size - self.characters * dtype.itemsize
+        return cast("NDArray[np.unsignedinteger]", FileArray(path, dtype, offset, self.characters, below))
+
     @cached_property
-    def _mapped(self) -> NDArray[np.unsignedinteger]:
-        array: NDArray[np.unsignedinteger] = np.load(self.path / "ids.npy", mmap_mode="r", allow_pickle=False)
-        return array
+    def _all(self) -> NDArray[np.unsignedinteger]:
+        """The ids of all splits: in memory where that is little, else in their file."""
+        stored = self._stored(len(self.vocabulary))
+        return np.asarray(stored) if self.characters * stored.dtype.itemsize <= IN_MEMORY else stored
 
     def ids(self, split: str) -> NDArray[np.unsignedinteger]:
-        """The ids of a split, shape (N,), mapped from the file and not to be written to.
+        """The ids of a split, shape (N,); of a long text a :class:`~charrnn.data.filearray.FileArray`.
 
         Raises:
-            TextError: the split has no text.
+            TextError: the split has no text, or the file is not what it was when the corpus was opened.
             UsageError: there is no split of that name.
         """
         part = self._split(split)
         if not part.characters:
             raise TextError(f"{self.path}: its {split} split is empty; prepare it with another --split, or more text")
-        return self._mapped[part.start : part.end]
+        return self._all[part.start : part.end]
 
     def text(self, split: str, start: int = 0, stop: int | None = None) -> str:
         """The text of a split, or of its symbols ``start`` to ``stop`` as in a slice; U+FFFD where unknown.
@@ -226,7 +240,7 @@ class Corpus:
             UsageError: there is no split of that name.
         """
         part = self._split(split)
-        ids = self._mapped[part.start : part.end][start:stop]
+        ids = self._all[part.start : part.end][start:stop]
         byte = self.vocabulary.unit == "byte"
         # What is unknown shows as U+FFFD in both units: 0xFF is never part of UTF-8.
         codes = np.asarray([*self.vocabulary.codes, 0xFF if byte else 0xFFFD], np.uint8 if byte else "<u4")

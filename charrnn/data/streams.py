@@ -26,7 +26,7 @@ class Streams:
     """Windows of a text by position: a pure function of (epoch, index), so that a run can go on anywhere.
 
     Args:
-        ids: the text (N,), N >= 1; may be memory-mapped.
+        ids: the text (N,), N >= 1; may be in a file.
         batch_size: B, wanted; short texts get fewer streams, so that each fills a window.
         sequence_length: T, longest window.
         first: id of the newline that stands before the text.

@@ -104,7 +104,7 @@ class NGram:
         Besides the model it takes about 110 bytes per character, and the time of one sort of the text for each order.
 
         Args:
-            ids: the text, (N,); may be memory-mapped.
+            ids: the text, (N,); may be in a file.
             vocabulary: the text's.
             order: n, the symbols of the longest n-grams; contexts have one less.
 
@@ -142,7 +142,7 @@ class NGram:
         return cls(tuple(levels), num_symbols, first)
 
     def surprisals(self, ids: Ids) -> Iterator[Piece]:
-        """Score a text, (M,) in the vocabulary's ids, piece by piece in order; may be memory-mapped.
+        """Score a text, (M,) in the vocabulary's ids, piece by piece in order; may be in a file.
 
         What is outside the vocabulary costs the nats of ``unknown``; ``metrics.measure`` adds the rest.
         """

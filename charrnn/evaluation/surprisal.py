@@ -43,7 +43,7 @@ def surprisals(
 
     Args:
         engine: the model.
-        ids: the text, (N,); may be memory-mapped, it is read a window at a time.
+        ids: the text, (N,); may be in a file, it is read a window at a time.
         first: id of the newline that is taken to stand before the text.
         exact: walk the text in one lane. Otherwise a long text is scored in parallel lanes, each warmed up on the
             text before it; the lanes depend on N alone, so the figure does not depend on the machine.

@@ -14,7 +14,7 @@ from charrnn.data.streams import NOTHING, Streams
 
 
 class HostWindows:
-    """Windows cut out of a memory-mapped text, which may be larger than memory, and copied to the device."""
+    """Windows cut out of a text in a file, which may be larger than memory, and copied to the device."""
 
     def __init__(self, streams: Streams, device: torch.device) -> None:
         self.streams, self.device = streams, device

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from charrnn.data import corpus as corpora
 from charrnn.data import writing
 from charrnn.data.corpus import Corpus, PrepareSettings, prepare, resolve
+from charrnn.data.filearray import FileArray
 from charrnn.data.writing import boundaries
 from charrnn.errors import CharRNNError, ResourceError, TextError, UsageError
 
@@ -125,7 +126,6 @@ def test_thousands_of_characters_take_two_bytes_each() -> None:
     corpus = prepare([file(text)], chunk=1000)
     assert everything(corpus) == text
     assert corpus.ids("train").dtype == np.uint16
-    assert isinstance(corpus.ids("train"), np.memmap)
     assert corpus.distinct == 4000
 
 
@@ -511,3 +511,15 @@ def test_memory_does_not_grow_with_the_text() -> None:
     shutil.rmtree("corpora")
     assert peaks[1] - peaks[0] < 15
     assert peaks[1] < 150
+
+
+def test_a_long_text_stays_in_its_file_and_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(chr(0x4E00 + i * i % 3000) for i in range(9000))
+    corpus = prepare([file(text)])
+    monkeypatch.setattr(corpora, "IN_MEMORY", 100)
+    lazy = Corpus.open(corpus.path)
+    assert isinstance(lazy.ids("train"), FileArray)
+    for split in ("train", "validation", "test"):
+        assert np.array_equal(np.asarray(lazy.ids(split)), corpus.ids(split))
+        assert lazy.text(split) == corpus.text(split)
+        assert lazy.text(split, 3, 50) == corpus.text(split, 3, 50)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, ModelConfig, TrainingConfig
+from charrnn.data import corpus as corpora
 from charrnn.data.corpus import Corpus, prepare
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import corpus_ids, evaluate
@@ -421,6 +423,22 @@ def test_a_moved_project_still_finds_its_corpus(corpus, tmp_path, monkeypatch):
         (tmp_path / part).rename(tmp_path / "elsewhere" / part)
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert session.resume(Config(), root=Path("runs"), name="run").trainer.step == 1
+
+
+def test_a_text_that_stays_in_its_file_is_trained_on_the_same_and_cut_off_it_is_one_line(corpus, tmp_path, monkeypatch):
+    given = config(30, validate_every="10")
+    whole, _ = train(corpus, tmp_path / "whole", given)
+    monkeypatch.setattr(corpora, "IN_MEMORY", 0)
+    lazy, _ = train(Corpus.open(corpus.path), tmp_path / "lazy", given)
+    assert lines(lazy.run.folder) == lines(whole.run.folder)
+    running = session.begin(Corpus.open(corpus.path), config(1000), root=tmp_path / "cut")
+    events = running.events()
+    while running.trainer.step < 30:
+        next(events)
+    os.truncate(corpus.path / "ids.npy", 1000)
+    with pytest.raises(TextError, match="cut off"):
+        list(events)
+    Checkpoint.load(running.run.last, with_state=True)
 
 
 def test_training_figures_pay_for_unknown_characters_as_validation_does(tmp_path):

@@ -1,0 +1,63 @@
+"""An array in a file is as an array in memory, until somebody cuts the file off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from charrnn.data import filearray
+from charrnn.data.filearray import FileArray
+from charrnn.errors import TextError
+
+
+def both(folder: Path, length: int, dtype: str = "uint16") -> tuple[FileArray, np.ndarray]:
+    plain = np.random.default_rng(0).integers(0, 200, length).astype(dtype)
+    (folder / "ids").write_bytes(b"head" + plain.tobytes())
+    return FileArray(folder / "ids", plain.dtype, 4, length, 200), plain
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
+@pytest.mark.parametrize("block", [4, 1 << 16])
+def test_it_reads_as_an_array_does(tmp_path_factory, data, dtype, block):
+    folder = tmp_path_factory.mktemp("array")
+    ours, plain = both(folder, data.draw(st.integers(1, 60)), dtype)
+    filearray.BLOCK = block
+    for _ in range(data.draw(st.integers(0, 2))):
+        start, stop = sorted(data.draw(st.tuples(st.integers(-70, 70), st.integers(-70, 70))))
+        if not len(plain[start:stop]):
+            break
+        ours, plain = ours[start:stop], plain[start:stop]
+    assert len(ours) == len(plain)
+    assert ours.shape == plain.shape
+    assert np.array_equal(np.asarray(ours), plain)
+    assert np.array_equal(ours[::2], plain[::2])
+    places = data.draw(
+        arrays.arrays(
+            np.int64, arrays.array_shapes(max_dims=2, max_side=9), elements=st.integers(-len(plain), len(plain) - 1)
+        )
+    )
+    assert np.array_equal(ours[places], plain[places])
+    assert ours[places].dtype == plain.dtype
+    assert ours[places.flat[0]] == plain[places.flat[0]]
+    table = np.arange(1000) * 3
+    assert np.array_equal(table[ours], table[plain])
+    filearray.BLOCK = 1 << 16
+
+
+def test_a_file_that_is_cut_off_or_overwritten_is_one_line(tmp_path):
+    ours, plain = both(tmp_path, 5000)
+    with (tmp_path / "ids").open("r+b") as stream:
+        stream.truncate(4 + 2000)
+    assert np.array_equal(ours[np.arange(1000)], plain[:1000])
+    with pytest.raises(TextError, match="cut off"):
+        ours[np.array([2000])]
+    with (tmp_path / "ids").open("r+b") as stream:
+        stream.write(b"\xff" * 100)
+    with pytest.raises(TextError, match="changed"):
+        ours[np.array([3])]
