@@ -115,8 +115,21 @@ def test_a_killed_run_goes_on_from_its_last_save_and_ends_the_same(corpus, tmp_p
     assert all(np.array_equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
 
 
-def test_one_seed_repeats_and_two_differ(corpus, tmp_path):
-    runs = [train(corpus, tmp_path / str(k), config(20, seed=seed))[0] for k, seed in enumerate((1, 1, 2))]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_seed_repeats_and_two_differ_on_any_number_of_threads(corpus, tmp_path, threads, precision):
+    torch.set_num_threads(threads)
+    try:
+        check_seeds(corpus, tmp_path, precision)
+    finally:
+        torch.set_num_threads(1)
+
+
+def check_seeds(corpus, tmp_path, precision):
+    def given(seed: int) -> Config:
+        return config(8, {"hidden_size": 32}, seed=seed, precision=precision)
+
+    runs = [train(corpus, tmp_path / str(k), given(seed))[0] for k, seed in enumerate((1, 1, 2))]
     a, b, c = (Checkpoint.load(run.run.best).weights["head.weight"] for run in runs)
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)

@@ -1,0 +1,102 @@
+"""Which saves are kept, and which of them a run goes on from when the latest is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from runs import figures, same_end, small_config, small_corpus
+
+from charrnn.config import Config, TrainingConfig
+from charrnn.data.corpus import Corpus
+from charrnn.errors import CheckpointError
+from charrnn.training import session
+from charrnn.training.events import Report
+from charrnn.training.run import Run
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Corpus:
+    return small_corpus(tmp_path)
+
+
+def stopped(corpus: Corpus, root: Path, step: int, **training: object) -> Path:
+    """The folder of a run that was stopped after a report."""
+    running = session.begin(corpus, small_config(60, **training), root=root, name="run")
+    for event in running.events():
+        if isinstance(event, Report) and event.step >= step:
+            running.stop()
+    return running.run.folder
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "empty", "pickle"])
+def test_a_damaged_latest_save_is_said_and_the_one_before_it_taken_and_the_end_is_the_same(corpus, tmp_path, harm):
+    whole = session.begin(corpus, small_config(60), root=tmp_path / "whole", name="run")
+    list(whole.events())
+    run = stopped(corpus, tmp_path / "part", 30)
+    last = run / "last.safetensors"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes({"cut": data[:-9], "flip": data, "empty": b"", "pickle": b"\x80\x04N."}[harm])
+    told: list[str] = []
+    resumed = session.resume(Config(), root=tmp_path / "part", name="run", notify=told.append)
+    (line,) = (line for line in told if line.startswith("warning: "))
+    assert str(last) in line
+    assert "last-1.safetensors" in line
+    list(resumed.events())
+    assert figures(run) == figures(whole.run.folder)
+    assert same_end(run, whole.run.folder)
+
+
+def test_if_none_is_whole_the_line_is_about_the_latest_and_nothing_is_touched(corpus, tmp_path):
+    run = stopped(corpus, tmp_path / "runs", 30)
+    for path in run.glob("last*"):
+        path.write_bytes(path.read_bytes()[:-1])
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: damaged"):
+        session.resume(Config(), root=tmp_path / "runs", name="run")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_as_many_saves_are_kept_as_asked_for_each_whole_and_older_than_the_one_before(corpus, tmp_path, keep):
+    running = session.begin(corpus, small_config(60, keep=keep), root=tmp_path / "runs", name="run")
+    for _ in running.events():
+        assert len(list(running.run.folder.glob("last*"))) <= keep
+    steps = [running.run.saved(print, number).progress["step"] for number in range(keep)]
+    assert steps == [60, 56, 53, 48][:keep]  # every 5 steps from the last save on, and with each validation
+    fewer = session.resume(Config(training=TrainingConfig(steps=70, keep=1)), root=tmp_path / "runs", name="run")
+    list(fewer.events())
+    assert [path.name for path in running.run.folder.glob("last*")] == ["last.safetensors"]
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_at_the_next_start(corpus, tmp_path):
+    run = stopped(corpus, tmp_path / "runs", 20)
+    (run / ".last.safetensors.123.tmp").write_bytes(b"half")
+    session.resume(Config(), root=tmp_path / "runs", name="run")
+    assert not list(run.glob(".*"))
+
+
+def test_a_run_that_was_killed_before_its_first_step_goes_on_from_there(corpus, tmp_path):
+    running = session.begin(corpus, small_config(), root=tmp_path / "runs", name="run")
+    events = running.events()
+    for _ in range(2):  # the start, and the first save
+        next(events)
+    events.close()
+    resumed = session.resume(Config(), root=tmp_path / "runs", name="run")
+    assert resumed.trainer.step == 0
+    assert list(resumed.events())[-1].step == 24
+
+
+@pytest.mark.parametrize("at", ["threads", "torch", "compute"])
+def test_another_environment_is_said_on_resume(corpus, tmp_path, at):
+    run = stopped(corpus, tmp_path / "runs", 20)
+    last = Run(run).saved(print)
+    if at == "compute":
+        last.record["compute"] = "another machine"
+    else:
+        last.record["environment"][at] = "another"
+    last.save(run / "last.safetensors")
+    told: list[str] = []
+    session.resume(Config(), root=tmp_path / "runs", name="run", notify=told.append)
+    assert sum(f"{at} was another" in line for line in told) == 1
