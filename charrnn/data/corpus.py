@@ -37,7 +37,7 @@ Notify = Callable[[str], None]
 ROOT = Path("corpora")
 _DTYPES = {"uint8", "uint16", "uint32"}
 #: Bytes of ids that are held in memory as a whole.
-IN_MEMORY = 256 << 20
+IN_MEMORY = 32 << 20
 _BLOCK, _BLOCKS = 1 << 18, 16  # ids looked at together on opening, and how often
 _T = TypeVar("_T")
 

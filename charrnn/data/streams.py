@@ -84,13 +84,16 @@ class Streams:
         """Where in the text the targets stand: (B,) starts and (T, 1) steps → (T, B); in numpy or in torch."""
         return (offset + starts + steps) % len(self.ids)
 
-    def window(self, epoch: int, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def window(self, epoch: int, index: int, count: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Inputs and targets, each (T, B); windows of an epoch differ in length by at most one.
 
         Targets are ``NOTHING`` where a stream has ended. The first character of the text is preceded by a newline
         also where a stream runs over the text's end into its beginning.
+
+        Args:
+            count: how many windows, as one; T is their length together.
         """
-        steps = np.arange(*self.span(index))[:, None]  # (T, 1)
+        steps = np.arange(self.span(index)[0], self.span(index + count - 1)[1])[:, None]  # (T, 1)
         places = self.places(self.offset(epoch), self.starts, steps)  # (T, B)
         targets = self.ids[places].astype(np.int64)
         inputs = np.where(places == 0, self.first, self.ids[places - 1]).astype(np.int64)

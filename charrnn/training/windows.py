@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from charrnn.data.streams import NOTHING, Streams
 
+#: Characters of windows that the host cuts out together: fewer and longer reads of a text in a file.
+TOGETHER = 1 << 18
+
 
 class HostWindows:
-    """Windows cut out of a text in a file, which may be larger than memory, and copied to the device."""
+    """Windows cut out of a text that may be larger than memory, and copied to the device."""
 
     def __init__(self, streams: Streams, device: torch.device) -> None:
         self.streams, self.device = streams, device
         self.place = (0, 0)
+        self._together = max(1, TOGETHER // (streams.batch_size * streams.sequence_length))
+        self._cut: tuple[int, int] | None = None  # epoch and first window of what is cut out
+        self._parts: tuple[NDArray[np.int64], ...] = ()
 
     def move(self, epoch: int, index: int) -> None:
         """Go to a window."""
@@ -26,8 +33,14 @@ class HostWindows:
 
     def window(self, length: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets there, each (T, B)."""
+        epoch, index = self.place
+        first = index - index % self._together
+        if self._cut != (epoch, first):
+            count = min(self._together, self.streams.windows - first)
+            self._parts, self._cut = self.streams.window(epoch, first, count), (epoch, first)
+        begin = self.streams.span(index)[0] - self.streams.span(first)[0]
         inputs, targets = (
-            torch.from_numpy(part).to(self.device, non_blocking=True) for part in self.streams.window(*self.place)
+            torch.from_numpy(part[begin : begin + length]).to(self.device, non_blocking=True) for part in self._parts
         )
         return inputs, targets
 
