@@ -538,6 +538,7 @@ class Trainer:
             "precision": self.compute.precision,
             "environment": provenance.environment(),
             **({"init_from": self.origin} if self.origin else {}),
+            **({"divergences": self.divergences} if self.divergences else {}),
         }
         checkpoint = self._checkpoint(record)
         if not with_state:

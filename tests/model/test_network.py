@@ -66,8 +66,10 @@ def test_readable_steps_and_fused_layers_agree_forward_and_gradient(cell, connec
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_equal_finite_differences(cell):
-    model = network(cell=cell, num_layers=2, hidden_size=3, connections="dense", layer_norm=True)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("built", [{}, {"connections": "dense", "layer_norm": True}, {"connections": "residual"}])
+def test_gradients_equal_finite_differences(cell, depth, built):
+    model = network(cell=cell, num_layers=depth, hidden_size=3, **built)
     ids = torch.randint(0, V, (5, 2), generator=torch.Generator().manual_seed(3))
 
     def loss() -> torch.Tensor:

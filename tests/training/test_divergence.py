@@ -75,7 +75,7 @@ def test_after_a_divergence_it_goes_on_from_the_last_save_at_half_the_rate(corpu
         event.learning_rate for event in events if isinstance(event, Report)
     )
     for name in ("best", "last"):
-        Checkpoint.load(running.run.folder / f"{name}.safetensors")
+        assert Checkpoint.load(running.run.folder / f"{name}.safetensors").record["divergences"] == 1
 
 
 def test_the_second_time_in_a_row_it_goes_further_back(corpus, tmp_path):
