@@ -155,6 +155,8 @@ class Run:
         """
         metrics, samples = logs = self.logs(notify)
         try:
+            for log in logs:
+                log.write(b"")  # they are there from the beginning, if empty
             for event in events:
                 match event:
                     case Report():
