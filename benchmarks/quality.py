@@ -110,6 +110,8 @@ NARROWER: dict[str, float | str] = {
 }  # fmt: skip
 ROWS = {
     "shakespeare": Row("shakespeare", options(RECIPE), (0, 1, 2), (STATEFUL, WINDOWS)),
+    "small": Row("shakespeare", "--preset small"),
+    "base": Row("shakespeare", "--preset base"),
     "shakespeare-512": Row("shakespeare", options(NARROWER), (0, 1), (STATEFUL, WINDOWS, DYNAMIC)),
     "warpeace": Row("warpeace", options(RECIPE | LIGHTER | {"epochs": 6, "validate-every": 636})),
     "linux": Row("linux", options(RECIPE | LIGHTEST | {"epochs": 3, "validate-every": 1364})),
