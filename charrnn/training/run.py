@@ -253,7 +253,9 @@ def refuse_if_trained(folder: Path) -> None:
 
 def rewind(logs: Iterable[Log], checkpoint: Checkpoint) -> None:
     """Take back what was written to the logs after ``checkpoint`` was saved."""
-    sizes = checkpoint.progress.get("files", {})
+    sizes = checkpoint.progress.get("files")
+    if not isinstance(sizes, dict):
+        return
     for log in logs:
-        if isinstance(size := sizes.get(log.path.name), int):
+        if isinstance(size := sizes.get(log.path.name), int) and size >= 0:
             log.cut(size)
