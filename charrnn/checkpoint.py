@@ -23,7 +23,7 @@ from charrnn.cells import CELLS
 from charrnn.config import Config, ModelConfig
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.errors import CheckpointError
-from charrnn.files import atomic_write
+from charrnn.files import atomic_write, read_json
 
 FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -138,7 +138,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
             data = stream.read(size)
         if sum(map(data.count, (b"[", b"{", b'"'))) > _MAX_MARKS:
             raise ValueError
-        header = json.loads(data)
+        header = read_json(data)
         if not isinstance(header, dict):
             raise ValueError
     except FileNotFoundError as error:
@@ -161,7 +161,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def _document(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        document = dict(json.loads(header["__metadata__"][_KEY]))
+        document = dict(read_json(header["__metadata__"][_KEY]))
         version = document["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a charrnn checkpoint, or damaged; nothing was loaded") from error

@@ -8,6 +8,7 @@ types below are those of a settled configuration, which is what all code but the
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ class Setting:
         if value is None:
             return None
         option = flag(name)
+        if type(value) is int and value.bit_length() > _LONGEST:
+            value = math.inf if value > 0 else -math.inf
         if self.kind == "duration":
             value = parse_duration(option, value)
         elif self.kind == "interval":
@@ -47,16 +50,29 @@ class Setting:
             value = float(value)
         expected = {"int": int, "float": float, "bool": bool, "str": str}.get(self.kind)
         if expected is not None and type(value) is not expected:
-            raise UsageError(f"{option}: expected {_article(self.kind)}, got {value!r}")
+            raise UsageError(f"{option}: expected {_article(self.kind)}, got {_shown(value)}")
         if self.choices and value not in self.choices:
-            raise UsageError(f"{option}: expected one of {', '.join(self.choices)}, got {value!r}")
+            raise UsageError(f"{option}: expected one of {', '.join(self.choices)}, got {_shown(value)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             low = -float("inf") if self.minimum is None else self.minimum
             high = float("inf") if self.maximum is None else self.maximum
             if not low <= value <= high:
                 asked = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
-                raise UsageError(f"{option}: expected {asked}, got {str(value)[:40]}")
+                raise UsageError(f"{option}: expected {asked}, got {_shown(value)}")
         return value
+
+
+#: Bits of the longest whole numbers that are looked at: longer ones have no float, and some no decimal form either.
+_LONGEST = 1000
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut to a length that leaves it a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number too long to be written
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _article(kind: str) -> str:
@@ -71,20 +87,20 @@ def parse_duration(option: str, value: Any) -> float:
     """Seconds of ``90s``, ``2m``, ``1.5h``, ``1d`` or a number of seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    match = _DURATION.fullmatch(str(value).strip().lower())
+    match = _DURATION.fullmatch(value.strip().lower()) if isinstance(value, str) else None
     if match is None:
-        raise UsageError(f"{option}: expected a time such as 90s, 2m or 1h, got {value!r}")
+        raise UsageError(f"{option}: expected a time such as 90s, 2m or 1h, got {_shown(value)}")
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def parse_interval(option: str, value: Any) -> str:
     """A number of steps (``500``) or a time (``90s``, ``2m``), as normalised text."""
-    text = str(value).strip().lower()
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    text = str(value).strip().lower() if isinstance(value, str | int | float) else ""
+    if text.isascii() and text.isdigit() and 0 < float(text) <= 1e12:
         return str(int(text))
     match = _DURATION.fullmatch(text)
     if match is None or match[2] is None or float(match[1]) == 0:
-        raise UsageError(f"{option}: expected steps such as 500, or a time such as 90s or 2m, got {value!r}")
+        raise UsageError(f"{option}: expected steps such as 500, or a time such as 90s or 2m, got {_shown(value)}")
     return text
 
 
@@ -304,7 +320,7 @@ class Config:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # of a number with too many digits, or tables without end, too
             raise UsageError(f"{path}: not a TOML file ({error})") from error
         return cls.from_mapping(values, str(path))
 

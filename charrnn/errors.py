@@ -8,10 +8,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def one_line(message: str) -> str:
+    """The message on one line: the name of a file may have line ends in it.
+
+    >>> one_line("a\\nb: no such file")
+    'a␊b: no such file'
+    """
+    return message.replace("\n", "␊").replace("\r", "␍")
+
+
 class CharRNNError(Exception):
     """Base of all errors a user can cause; ``exit_code`` is what the command line returns."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(CharRNNError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from charrnn.errors import ResourceError, UsageError
 
@@ -33,6 +35,21 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             yield chunk
+
+
+def read_json(text: str | bytes) -> Any:
+    """A JSON document, in which every number is finite: Python's reader also takes NaN, and 1e999 for infinity.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return json.loads(text, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text:.20} is no number")
+    return value
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ from charrnn.cli.prepare import prepare
 from charrnn.cli.sample import sample
 from charrnn.cli.sweep import sweep
 from charrnn.cli.train import train
-from charrnn.errors import CharRNNError
+from charrnn.errors import CharRNNError, one_line
 
 
 class _Commands(TyperGroup):
@@ -55,7 +55,7 @@ class _Commands(TyperGroup):
 def _leave(message: str, code: int) -> None:
     from charrnn.cli.console import note
 
-    note(f"charrnn: {message}")
+    note(f"charrnn: {one_line(message)}")
     raise typer.Exit(code) from None
 
 

@@ -113,7 +113,7 @@ def _facts(described: dict[str, Any]) -> Facts:
     fact = Facts()
     try:
         _tell(fact, described)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{described['path']}: its record of the training lacks or garbles {error}") from error
     return fact
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect as signatures
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import options
-from charrnn.inspection import VIEWS, Option, View
+from charrnn.inspection import LONGEST, VIEWS, Option, View
 
 inspect_app = typer.Typer(
     help="Look inside a trained model.",
@@ -22,7 +23,7 @@ _TEXT = Annotated[
     str | None, typer.Option("--text", metavar="FILE|-", help="Text to look at; else the model's validation text.")
 ]
 _SAMPLE = Annotated[str | None, typer.Option("--text", metavar="FILE|-", help="The sample; else one is drawn.")]
-_LENGTH = Annotated[int, typer.Option("--length", min=1, help="Characters of the text to look at.")]
+_LENGTH = Annotated[int, typer.Option("--length", min=1, max=LONGEST, help="Characters of the text to look at.")]
 _HTML = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML file.")]
 
 
@@ -78,6 +79,8 @@ def write(path: Path, page: str) -> None:
     from charrnn.files import atomic_write
 
     try:
+        if not path.name:
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
         with atomic_write(path) as stream:
             stream.write(page.encode("utf-8", "replace"))
     except OSError as error:
@@ -89,7 +92,7 @@ def _annotation(name: str, option: Option) -> Any:
     flag = "--" + name.replace("_", "-")
     if isinstance(option.default, tuple):
         return Annotated[list[str] | None, typer.Option(flag, metavar=option.metavar, help=option.help)]
-    return Annotated[type(option.default), typer.Option(flag, min=option.minimum, help=option.help)]
+    return Annotated[type(option.default), typer.Option(flag, min=option.minimum, max=option.maximum, help=option.help)]
 
 
 def command(name: str, view: View) -> Callable[..., None]:

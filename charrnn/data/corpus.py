@@ -7,7 +7,6 @@ validation text lies between training text.
 from __future__ import annotations
 
 import builtins
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from charrnn.data.sources import Found, corpus_name, gather
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.data.writing import FORMAT, SPLITS, PrepareSettings, fingerprint, write
 from charrnn.errors import TextError, UsageError
-from charrnn.files import CHUNK, read_chunks, sha256_of
+from charrnn.files import CHUNK, read_chunks, read_json, sha256_of
 
 __all__ = ["SPLITS", "Corpus", "Newlines", "PrepareSettings", "Split", "is_corpus", "prepare", "resolve"]
 
@@ -95,7 +94,7 @@ class Corpus:
         """
         path = Path(path)
         try:
-            document = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+            document = read_json((path / "corpus.json").read_text(encoding="utf-8"))
             version = document["format"]
             if version != FORMAT:
                 raise TextError(
@@ -107,7 +106,9 @@ class Corpus:
         except FileNotFoundError as error:
             missing = Path(error.filename or "").name
             raise TextError(f"{path}: is no prepared corpus (no {missing}); make one with charrnn prepare") from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+        except (
+            ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, UsageError
+        ) as error:  # fmt: skip
             raise TextError(f"{path}: is damaged ({error}); run charrnn prepare again with --force") from error
         except OSError as error:
             raise TextError(f"{path}: cannot be read ({error.strerror})") from error
@@ -127,12 +128,19 @@ class Corpus:
             raise ValueError(f"its ids are of type {value['dtype']}")
         if not _is_component(name := _typed(str, value["name"])):
             raise ValueError(f"its name {name!r:.99} is none")
+        vocabulary, settings = Vocabulary.from_json(value["vocabulary"]), PrepareSettings.from_json(value["settings"])
+        longest = 1 if vocabulary.unit == "byte" else 4  # bytes of a character
+        for split in splits.values():
+            if not (split.characters <= split.bytes <= longest * split.characters >= split.unknown >= 0):
+                raise ValueError("its splits have impossible sizes")
+        if settings.unit != vocabulary.unit or not vocabulary.codes:
+            raise ValueError("its vocabulary is another's")
         return cls(
             path=path,
             name=name,
-            vocabulary=Vocabulary.from_json(value["vocabulary"]),
+            vocabulary=vocabulary,
             fingerprint=_typed(str, value["fingerprint"]),
-            settings=PrepareSettings.from_json(value["settings"]),
+            settings=settings,
             splits=splits,
             sources=tuple(
                 SourceRecord(_typed(str, s["path"]), _typed(int, s["size"]), _typed(str, s["sha256"]))
@@ -149,8 +157,11 @@ class Corpus:
     def _check_file(self) -> None:
         """Compare ``ids.npy`` with what ``corpus.json`` says."""
         with (self.path / "ids.npy").open("rb") as stream:
-            np.lib.format.read_magic(stream)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            try:
+                np.lib.format.read_magic(stream)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            except Exception as error:  # a Python expression: whatever its parser raises
+                raise ValueError("ids.npy does not begin as it should") from error
             expected = stream.tell() + self.characters * dtype.itemsize
             found = os.fstat(stream.fileno()).st_size
         if shape != (self.characters,) or dtype.name != self.dtype:
@@ -412,7 +423,7 @@ def _matching(folder: Path, mark: str) -> Corpus | None:
 
 def _typed(kind: type[_T], value: object) -> _T:
     """A value of a JSON document, if it is what it should be."""
-    if not isinstance(value, kind):
+    if type(value) is not kind:  # True is no number
         raise ValueError(f"{value!r:.40} is no {kind.__name__}")
     return value
 

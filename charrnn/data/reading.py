@@ -212,8 +212,10 @@ class _Decoder:
                 text.encode("utf-8")  # a lone surrogate is no character
         except UnicodeDecodeError as error:
             waiting = len(state[0])
-            self.decoder.setstate(state)
-            before = self.decoder.decode(data[: max(0, error.start - waiting)])
+            before = ""
+            with suppress(UnicodeError):  # a codec may need what comes after to read what is before
+                self.decoder.setstate(state)
+                before = self.decoder.decode(data[: max(0, error.start - waiting)])
             raise self._bad_byte(error, self.fed - waiting + error.start, before) from error
         except UnicodeError as error:
             raise TextError(f"{self.name}: is not {self.encoding} ({error}); try another --encoding") from error

@@ -48,6 +48,8 @@ class Vocabulary:
         codes = self.codes
         if any(b <= a for a, b in pairwise(codes)) or any(not 0 <= c < limit for c in codes):
             raise ValueError("vocabulary codes must be distinct, ascending and within their unit's range")
+        if self.counts and (len(self.counts) != len(codes) or min(self.counts) < 0):
+            raise ValueError("vocabulary counts must be one for each code, and not negative")
 
     def __len__(self) -> int:
         """Number of symbols V, ``unknown`` included."""
@@ -132,6 +134,8 @@ class Vocabulary:
         unit, codes, counts = value.get("unit"), value.get("codes"), value.get("counts", [])
         if unit not in ("char", "byte") or not _integers(codes) or not _integers(counts):
             raise ValueError("not a vocabulary")
+        if unit == "char" and any(0xD800 <= code < 0xE000 for code in codes):  # type: ignore[attr-defined]
+            raise ValueError("not a vocabulary: halves of surrogate pairs are no characters")
         return cls(tuple(codes), unit, tuple(counts))  # type: ignore[arg-type]
 
 

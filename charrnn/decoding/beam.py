@@ -12,7 +12,16 @@ from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Engine
 from charrnn.decoding.filters import is_number, log_softmax
-from charrnn.decoding.generator import Sample, check_stop, check_whole, ends_with, finished, read, stop_ids
+from charrnn.decoding.generator import (
+    MOST_AT_ONCE,
+    Sample,
+    check_stop,
+    check_whole,
+    ends_with,
+    finished,
+    read,
+    stop_ids,
+)
 from charrnn.errors import UsageError
 
 
@@ -34,7 +43,8 @@ class BeamSearch:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_whole(1, beam=self.beam, length=self.length)
+        check_whole(1, length=self.length)
+        check_whole(1, MOST_AT_ONCE, beam=self.beam)
         if self.no_repeat_ngram is not None:
             check_whole(1, no_repeat_ngram=self.no_repeat_ngram)
         if not is_number(self.length_penalty) or not 0 <= self.length_penalty < math.inf:
@@ -44,7 +54,7 @@ class BeamSearch:
 
 def normalised(log_probability: float, length: int, alpha: float) -> float:
     """Log-probability over ((5 + length) / 6)^α: 0 favours short texts (Wu et al. 2016, equation 14)."""
-    return log_probability / float(((5 + length) / 6) ** alpha)
+    return log_probability * float(((5 + length) / 6) ** -alpha)  # however large α is, no overflow
 
 
 def beam_search(

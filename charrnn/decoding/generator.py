@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from charrnn.decoding.engine import Drawing, Engine, Frontier, State
 from charrnn.decoding.filters import FILTERS, compose, is_whole, log_softmax, option
 from charrnn.errors import UsageError
 
+#: Texts that are generated side by side, each with a state of its own: more would only fill memory.
+MOST_AT_ONCE = 1 << 16
 _WINDOW = 256  # of a prompt that is fed at once: bounds the memory of its logits
 
 
@@ -39,7 +42,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_whole(1, length=self.length, samples=self.samples)
+        check_whole(1, length=self.length)
+        check_whole(1, MOST_AT_ONCE, samples=self.samples)
         check_whole(0, seed=self.seed)
         check_stop(self.stop)
         filters = {name: getattr(self, name) for name in FILTERS}
@@ -51,11 +55,12 @@ class Sampling:
             raise UsageError("--samples: with --greedy all would be the same; --beam K finds several")
 
 
-def check_whole(least: int, **values: Any) -> None:
-    """Raises UsageError for a setting that is no whole number, or less than ``least``."""
+def check_whole(least: int, most: float = math.inf, **values: Any) -> None:
+    """Raises UsageError for a setting that is no whole number, less than ``least``, or more than ``most``."""
     for name, value in values.items():
-        if not is_whole(value) or value < least:
-            raise UsageError(f"{option(name)}: expected a whole number of at least {least}, got {value!r}")
+        if not is_whole(value) or not least <= value <= most:
+            asked = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
+            raise UsageError(f"{option(name)}: expected a whole number {asked}, got {value!r:.40}")
 
 
 def check_stop(stop: Any) -> None:

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a view, ``--name``: its default fixes its type; a tuple may be given several times."""
+    """One option of a view, ``--name``: its default fixes its type; a tuple may be given several times.
+
+    ``maximum`` is there where more would fill memory, or take for ever, and show nothing that anyone could read.
+    """
 
     default: int | float | tuple[str, ...]
     help: str
     minimum: int = 1
+    maximum: int | None = None
     metavar: str | None = None
 
 
@@ -42,6 +46,10 @@ class View:
     options: tuple[tuple[str, Option], ...] = ()
 
 
+#: Characters that a view looks at, at most: of each, all that happened inside is in memory.
+LONGEST = 100_000
+_SEEDS = 2**63 - 1
+
 VIEWS: dict[str, View] = {
     "text": View(
         "How surprising each character was, and what was likelier.", 2000,
@@ -52,7 +60,7 @@ VIEWS: dict[str, View] = {
         options=(
             ("feature", Option((), "Your own: characters inside a match of the pattern.", metavar="NAME=REGEX")),
             ("top", Option(3, "How many cells to keep for each feature.")),
-            ("seed", Option(0, "Seed of the shifted labels and of the untrained network.", minimum=0)),
+            ("seed", Option(0, "Seed of the shifted labels and of the untrained network.", minimum=0, maximum=_SEEDS)),
         ),
     ),
     "cell": View(
@@ -63,16 +71,16 @@ VIEWS: dict[str, View] = {
     "gradients": View(
         "How far back a loss reaches: the vanishing gradient, measured.", 5000,
         options=(
-            ("reach", Option(200, "How many characters back to look.")),
-            ("places", Option(16, "How many characters' losses to average over.")),
+            ("reach", Option(200, "How many characters back to look.", maximum=2000)),
+            ("places", Option(16, "How many characters' losses to average over.", maximum=1000)),
         ),
     ),
     "beam": View(
         "The tree of a beam search beside the greedy path.", None,
         argument=("PROMPT", "The text to continue."),
         options=(
-            ("width", Option(4, "How many beams to keep.")),
-            ("depth", Option(20, "How many characters to search ahead.")),
+            ("width", Option(4, "How many beams to keep.", maximum=100)),
+            ("depth", Option(20, "How many characters to search ahead.", maximum=200)),
         ),
     ),
     "embeddings": View(
@@ -82,9 +90,9 @@ VIEWS: dict[str, View] = {
     "novelty": View(
         "How much of a sample is copied from the training text.", 0,
         options=(
-            ("length", Option(2000, "Characters to draw from the model where no --text is given.")),
+            ("length", Option(2000, "Characters to draw from the model where no --text is given.", maximum=LONGEST)),
             ("order", Option(12, "Longest n-gram to count.")),
-            ("seed", Option(0, "Seed of the sample.", minimum=0)),
+            ("seed", Option(0, "Seed of the sample.", minimum=0, maximum=_SEEDS)),
         ),
     ),
 }  # fmt: skip

@@ -15,6 +15,8 @@ from charrnn.inspection.subject import Subject
 
 #: Characters read before each stretch, so that it begins with a state that the model would have.
 WARMUP = 200
+#: Steps of all stretches together whose graph is in memory at once.
+AT_ONCE = 4000
 
 
 def gradient_norms(
@@ -73,7 +75,12 @@ def gradients(subject: Subject, reach: int = 200, places: int = 16) -> Report:
     warmup = min(WARMUP, T - 1 - reach)
     starts = np.unique(np.linspace(0, T - 1 - reach - warmup, places).astype(int))
     stretches = np.asarray(subject.ids)[starts + np.arange(warmup + reach + 1)[:, None]]  # (warmup + reach + 1, B)
-    norms = gradient_norms(subject.checkpoint, stretches, warmup)
+    groups = np.array_split(stretches, -(-len(starts) * reach // AT_ONCE), axis=1)
+    found = [gradient_norms(subject.checkpoint, group, warmup) for group in groups]
+    shares = [group.shape[1] / len(starts) for group in groups]
+    norms = {
+        name: np.sum([share * each[name] for share, each in zip(shares, found, strict=True)], 0) for name in found[0]
+    }
 
     ks = distances(reach)
     rows = [[k, *(float(values[k - 1]) for values in norms.values())] for k in ks]

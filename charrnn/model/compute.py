@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from dataclasses import dataclass
 
 import torch
 
+from charrnn.cells import CELLS
+from charrnn.checkpoint import weight_shapes
+from charrnn.config import Config
 from charrnn.errors import ResourceError, UsageError
 from charrnn.model import sequence
 
@@ -75,3 +80,40 @@ def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware; emulated, it would be slower than fp32."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory where the device computes; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def check_memory(config: Config, symbols: int, characters: int, compute: Compute) -> None:
+    """Refuse a training that is too large for the machine, before anything is allocated.
+
+    A system that promises more memory than it has ends a process that believes it, without a word.
+
+    Args:
+        config: settled settings.
+        symbols: V, size of the vocabulary.
+        characters: N, length of the training text.
+
+    Raises:
+        ResourceError: less memory than is certainly needed.
+    """
+    model, training = config.model, config.training
+    weights = sum(map(math.prod, weight_shapes(model, symbols).values()))
+    # Beside the weights their average, their gradients, and the optimiser's two averages of those, in float32; of each
+    # character in a window the gates and the logits, in 16 bits.
+    window = min(characters, training.batch_size * training.sequence_length)
+    kept = model.num_layers * CELLS[model.cell].num_gates * model.hidden_size + symbols
+    needed, there = 5 * 4 * weights + 2 * window * kept, memory_of(compute.device)
+    if there is not None and needed > there:
+        raise ResourceError(
+            f"{weights:,} weights and {window:,} characters at once need {needed / 1e9:,.1f} GB of memory or more, "
+            f"of {there / 1e9:,.1f} GB; choose a smaller --hidden-size, --num-layers or --batch-size"
+        )

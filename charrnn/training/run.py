@@ -27,6 +27,8 @@ TENSORBOARD = "tensorboard"
 #: Why a run cannot go on: there is nothing left to do.
 FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
 _FILES = (BEST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
+#: For texts that name files: a name need not be UTF-8.
+_ANY = {"errors": "backslashreplace"}
 #: How a run is refused that another process trains.
 TRAINED_ELSEWHERE = "is being trained by another process; wait for its end, or choose another --run NAME"
 
@@ -137,7 +139,7 @@ class Run:
         """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""
         again = shlex.join([*command, "--config", str(self.folder / CONFIG)])
         with atomic_write(self.folder / CONFIG) as stream:
-            stream.write(config.to_toml(f"The settings of run {self.name}. The same again:\n{again}").encode())
+            stream.write(config.to_toml(f"The settings of run {self.name}. The same again:\n{again}").encode(**_ANY))
 
     def logs(self, notify: Notify) -> tuple[Log, Log]:
         """The files that grow: figures and samples."""
@@ -242,7 +244,7 @@ class Run:
         """Write what can be made again: no training ends because it could not be."""
         try:
             with atomic_write(self.folder / name) as stream:
-                stream.write(content().encode())
+                stream.write(content().encode(**_ANY))
         except (ResourceError, CheckpointError) as error:
             notify(f"warning: {error}")
 
@@ -255,7 +257,9 @@ def refuse_if_trained(folder: Path) -> None:
 
 def rewind(logs: Iterable[Log], checkpoint: Checkpoint) -> None:
     """Take back what was written to the logs after ``checkpoint`` was saved."""
-    sizes = checkpoint.progress.get("files", {})
+    sizes = checkpoint.progress.get("files")
+    if not isinstance(sizes, dict):
+        return
     for log in logs:
-        if isinstance(size := sizes.get(log.path.name), int):
+        if isinstance(size := sizes.get(log.path.name), int) and size >= 0:
             log.cut(size)

@@ -14,7 +14,7 @@ from charrnn.data.sources import corpus_name
 from charrnn.errors import CheckpointError, TextError, UsageError
 from charrnn.evaluation.evaluator import trained_on
 from charrnn.model import sequence
-from charrnn.model.compute import Compute, choose_compute
+from charrnn.model.compute import Compute, check_memory, choose_compute
 from charrnn.presets import check_preset, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
@@ -83,6 +83,7 @@ def begin(
     choice = settle(given, characters=characters, machine=machine(compute), preset=preset)
     for reason in choice.reasons:
         notify(reason)
+    check_memory(choice.config, len(corpus.vocabulary), characters, compute)
     # First what can fail, then the folder: a run that cannot start must not take the place of another.
     trainer = Trainer(choice.config, corpus, compute, start=start, origin=origin, notify=notify)
     run = Run.create(root, name, corpus.name, choice.config, command, force=force)
@@ -143,7 +144,13 @@ def resume(
     longer = bool(given.training.lengths())
     theirs = Config(training=last.config.training.over(BEFORE))
     config = Config(last.config.model, Config(training=_only(given.training)).over(theirs).training)
+    needed = set(TrainingConfig.names()) - {*TrainingConfig.LENGTHS, "validate_every"}
+    lacking = sorted(name for name in needed if getattr(config.training, name) is None)
+    if lacking or not config.training.lengths():
+        raise CheckpointError(f"{path}: its configuration lacks {[*lacking, 'a length'][0]}")
     corpus = trained_on(last)
+    if (corpus.vocabulary.unit, corpus.vocabulary.codes) != (last.vocabulary.unit, last.vocabulary.codes):
+        raise CheckpointError(f"{path}: has other characters than {corpus.path}, which it was trained on")
     if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():
         raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")
     compute = choose_compute(config.training.device, config.training.precision)
@@ -171,7 +178,8 @@ def _only(training: TrainingConfig) -> TrainingConfig:
 
 def _say_differences(last: Checkpoint, compute: Compute, notify: Notify) -> None:
     """Bit for bit holds on the same kind of machine: say where this one differs."""
-    then, now = dict(last.record.get("environment", {})), environment()
+    recorded, now = last.record.get("environment"), environment()
+    then = dict(recorded) if isinstance(recorded, dict) else {}
     then["compute"], now["compute"] = last.record.get("compute"), str(compute)
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):

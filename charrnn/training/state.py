@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from charrnn.training.trainer import Trainer
 
 
+#: No number of a training's progress is larger.
+_MOST = 10**15
+
+
 def capture(trainer: Trainer) -> tuple[Arrays, dict[str, Any]]:
     """The training state for a checkpoint: arrays (that may share the model's memory), and numbers."""
     state: dict[str, Tensor | NDArray[Any]] = {}
@@ -57,46 +61,60 @@ def restore(trainer: Trainer, last: Checkpoint) -> None:
     """
     try:
         _restore(trainer, last.state, last.progress)
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         problem = f"its training state lacks or garbles {error}"
         raise CheckpointError(f"{last.path}: cannot be resumed ({problem})") from error
     trainer.averaged.load_weights(last.weights)
-    trainer.origin = last.record.get("init_from")
+    origin = last.record.get("init_from")
+    trainer.origin = origin if isinstance(origin, dict) and isinstance(origin.get("path"), str) else None
 
 
 def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None:
-    def tensor(name: str) -> Tensor:
-        return torch.from_numpy(arrays[name].copy())
+    def tensor(name: str, like: Tensor | None = None) -> Tensor:
+        found = torch.from_numpy(arrays[name].copy())
+        # A file has no tensors without dimensions; and a shape that only fits by broadcasting is another model's.
+        if like is not None and found.shape != (like.shape or (1,)):
+            raise ValueError(f"{name}, of shape {tuple(found.shape)}")
+        return found if like is None else found.reshape(like.shape)
 
-    names = [name for name, _ in trainer.model.named_parameters()]
-    trainer.model.load_weights({name: arrays[f"model.{name}"] for name in names})
-    for name, parameter in trainer.model.named_parameters():
+    def number(name: str, default: int | None = None) -> float:
+        value = progress[name] if default is None else progress.get(name, default)
+        if type(value) not in (int, float) or not 0 <= value <= _MOST:
+            raise ValueError(name)
+        return value  # type: ignore[no-any-return]
+
+    best = {name.removeprefix("best."): array.copy() for name, array in arrays.items() if name.startswith("best.")}
+    parameters = dict(trainer.model.named_parameters())
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensor(f"model.{name}", parameter))
         for key, value in trainer.optimizer.state[parameter].items():
-            value.copy_(tensor(f"optimizer.{name}.{key}").reshape(value.shape))
+            value.copy_(tensor(f"optimizer.{name}.{key}", value))
     for part, value in enumerate(trainer.state):
-        value.copy_(tensor(f"hidden.{part}"))
+        value.copy_(tensor(f"hidden.{part}", value))
+    if best and {name: array.shape for name, array in best.items()} != {
+        name: array.shape for name, array in trainer.model.weights().items()
+    }:
+        raise ValueError("best")
     if arrays["generator"].shape == trainer.generator.get_state().shape:
         trainer.generator.set_state(tensor("generator"))
     else:  # another kind of device, whose generator cannot go on: a new one, that repeats
         trainer.generator.manual_seed(trainer.config.training.seed + int(progress["step"]))
     if progress["scaler"] and trainer.compute.scales_loss:
         trainer.scaler.load_state_dict(progress["scaler"])
-    trainer.sum_nats.copy_(tensor("report.nats").reshape(()))
-    trainer.norm.copy_(tensor("report.norm").reshape(()))
-    best = {name.removeprefix("best."): array.copy() for name, array in arrays.items() if name.startswith("best.")}
+    trainer.sum_nats.copy_(tensor("report.nats", trainer.sum_nats))
+    trainer.norm.copy_(tensor("report.norm", trainer.norm))
     trainer.best_weights = best or None
-    trainer.step = int(progress["step"])
-    trainer.characters = int(progress["characters"])
-    trainer.seconds = float(progress["seconds"])
-    trainer.best_nats = math.inf if progress["best_nats"] is None else float(progress["best_nats"])
-    trainer.best_step = None if progress["best_step"] is None else int(progress["best_step"])
-    trainer.without_best = int(progress["without_best"])
-    trainer.validation_seconds = float(progress["validation_seconds"])
+    trainer.step = int(number("step"))
+    trainer.characters = int(number("characters"))
+    trainer.seconds = float(number("seconds"))
+    trainer.best_nats = math.inf if progress["best_nats"] is None else float(number("best_nats"))
+    trainer.best_step = None if progress["best_step"] is None else int(number("best_step"))
+    trainer.without_best = int(number("without_best"))
+    trainer.validation_seconds = float(number("validation_seconds"))
     step, seconds = progress["last_validation"]
     trainer.last_validation = (int(step), float(seconds))
-    trainer.sum_characters = int(progress["report_characters"])
+    trainer.sum_characters = int(number("report_characters"))
     # Older runs watched nothing.
-    trainer.divergences = int(progress.get("divergences", 0))
-    calm = progress.get("calm_nats")
-    trainer.calm_nats = None if calm is None else float(calm)
-    trainer.leaps = int(progress.get("leaps", 0))
+    trainer.divergences = int(number("divergences", 0))
+    trainer.calm_nats = None if progress.get("calm_nats") is None else float(number("calm_nats"))
+    trainer.leaps = int(number("leaps", 0))

@@ -255,7 +255,7 @@ class Trainer:
 
     def highest_rate(self) -> float:
         """The learning rate at its highest, halved for each divergence."""
-        return float(self.config.training.learning_rate / 2**self.divergences)
+        return math.ldexp(self.config.training.learning_rate, -self.divergences)
 
     @property
     def num_parameters(self) -> int:
