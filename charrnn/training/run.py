@@ -19,6 +19,7 @@ from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries,
 from charrnn.training.card import model_card
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, WentBack
 from charrnn.training.plot import loss_plot
+from charrnn.visible import show
 
 Notify = Callable[[str], None]
 
@@ -134,10 +135,13 @@ class Run:
         return all(name in _FILES or _is_saved(name) or name.endswith(TEMPORARY) for name in names)
 
     def write_config(self, config: Config, command: Sequence[str]) -> None:
-        """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""
+        """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``.
+
+        Names of files may hold characters that neither TOML nor UTF-8 has.
+        """
         again = shlex.join([*command, "--config", str(self.folder / CONFIG)])
         with atomic_write(self.folder / CONFIG) as stream:
-            stream.write(config.to_toml(f"The settings of run {self.name}. The same again:\n{again}").encode())
+            stream.write(config.to_toml(show(f"The settings of run {self.name}. The same again:\n{again}")).encode())
 
     def logs(self, notify: Notify) -> tuple[Log, Log]:
         """The files that grow: figures and samples."""
