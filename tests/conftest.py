@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_checkpoint() -> Callable[..., Checkpoint]:
     """``tiny_checkpoint(vocabulary, seed=0, **model settings)``: a small model with random weights and biases.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import cleandoc
 from typing import Annotated, Any
 
@@ -28,28 +29,49 @@ from charrnn.errors import CharRNNError, one_line
 class _Commands(TyperGroup):
     """Runs a command; an error that a user can cause becomes one line on stderr and its exit code."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _one_line():  # the options before the command, of which --help and --version print
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except CharRNNError as error:
-            _leave(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _leave("interrupted", 130)
-        except BrokenPipeError:
-            # Whoever read our output has enough. Keep the interpreter from complaining when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        except OSError as error:
-            # A folder or file of the user's that cannot be used, wherever it was met; exit code 2 for a bad name.
-            where = f"{error.filename}: " if error.filename else ""
-            _leave(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 6)
-        except MemoryError:
-            _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
-        except RuntimeError as error:
-            # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
-            if "out of memory" not in str(error) and "not enough memory" not in str(error):
-                raise
-            _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except CharRNNError as error:
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except (BrokenPipeError, SystemExit):  # nothing but Rich leaves by SystemExit here, when nobody reads
+        _drop_output()
+        raise typer.Exit(0) from None
+    except OSError as error:
+        # A folder or file of the user's that cannot be used, wherever it was met; exit code 2 for a bad name.
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 6)
+    except MemoryError:
+        _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
+    except RuntimeError as error:
+        # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
+        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
+    except Exception as error:
+        # Typer's own errors are printed by Typer, with what was typed in them.
+        if isinstance(getattr(error, "message", None), str):
+            from charrnn.visible import show
+
+            error.message = show(error.message)  # type: ignore[attr-defined]
+        raise
+
+
+def _drop_output() -> None:
+    """Whoever read our output has enough, or there is no room for it: what is buffered must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(message: str, code: int) -> None:
@@ -101,14 +123,32 @@ def _options(
 
 def main() -> None:
     """The ``charrnn`` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that its encoding lacks is printed as its number, and is no error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except SystemExit as end:
+        code = _finish(end.code)
         # All files are written and closed. PyTorch's threads may still run while the interpreter takes the process
         # apart, which then aborts now and then (seen after Ctrl-C in a terminal): leave without taking it apart.
-        if "torch" in sys.modules and isinstance(end.code, int | None):
+        if "torch" in sys.modules and isinstance(code, int | None):
             with contextlib.suppress(OSError, AttributeError):
-                sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(end.code or 0)
-        raise
+            os._exit(code or 0)
+        sys.exit(code)
+
+
+def _finish(code: str | int | None) -> str | int | None:
+    """Write what is still buffered; another exit code where somebody waits for it and it cannot be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        if not code and not isinstance(error, BrokenPipeError):
+            from charrnn.cli.console import note
+
+            note(f"charrnn: standard output: {error.strerror or error}")
+            return 6
+    return code

@@ -1,11 +1,10 @@
-"""The two consoles, results on stdout and everything else on stderr, and how text is shown on them.
+"""The two consoles, results on stdout and everything else on stderr, and what is printed on them.
 
 Rich is imported where it is used: ``charrnn --help`` does not need it from here.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import sys
@@ -16,26 +15,18 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from charrnn.visible import show, show_line
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-#: What changes the direction of the text around it, so that it can make a line lie about its content.
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @cache
 def out() -> Console:
-    """Results: standard output. A character that its encoding lacks is printed as its number, and is no error."""
+    """Results: standard output."""
     from rich.console import Console
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-    class Output(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # for the commands to end as all others do
-
-    return Output(highlight=False, markup=False, emoji=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 @cache
@@ -53,41 +44,16 @@ def note(line: str, quiet: bool = False) -> None:
     """
     if not quiet and sys.stderr is not None:
         with suppress(OSError):
+            line = show_line(line)
             if sys.stderr.isatty():  # by words, not wherever the terminal ends
                 width = shutil.get_terminal_size().columns
-                line = textwrap.fill(show(line), width, break_long_words=False, break_on_hyphens=False)
-            print(show(line), file=sys.stderr)
+                line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            print(line, file=sys.stderr)
 
 
 def print_json(document: Mapping[str, object]) -> None:
     """One JSON document on stdout: nothing else is printed there with ``--json``."""
     print(json.dumps(document, indent=2, allow_nan=False))
-
-
-def show(text: str) -> str:
-    """The text with what a terminal would obey made visible: control, bidirectional and unassigned characters.
-
-    Newlines and tabs stay.
-
-    >>> show("red \\x1b[31m, back \\u202e, bell \\x07")
-    'red ␛[31m, back <U+202E>, bell ␇'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t":
-        return character
-    if code < 0x20:
-        return chr(0x2400 + code)  # the control pictures
-    if code == 0x7F:
-        return "␡"
-    if character in _BIDI or unicodedata.category(character) in ("Cc", "Cs", "Cn", "Co", "Zl", "Zp"):
-        return f"<U+{code:04X}>"
-    return character
 
 
 def name_of(character: str) -> str:
@@ -102,7 +68,7 @@ def name_of(character: str) -> str:
     if character.isprintable() and not unicodedata.combining(character) and show(character) == character:
         return character
     code = ord(character)
-    picture = unicodedata.name(_shown(character), "") if code < 0x80 else ""  # controls have no names, pictures do
+    picture = unicodedata.name(show(character), "") if code < 0x80 else ""  # controls have no names, pictures do
     name = unicodedata.name(character, "") or picture.removeprefix("SYMBOL FOR ") or "no name"
     return f"U+{code:04X} {name}"
 
@@ -111,22 +77,22 @@ class Facts:
     """A report for people, one fact a line: call it with each, then print it.
 
     Values are data, never markup, and are shown, not obeyed. On a terminal long values fold under themselves; a pipe
-    gets each whole, on one line.
+    gets each whole, on one line, as does a terminal too narrow for two columns.
     """
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, str, str]] = []
 
     def __call__(self, title: str, value: str, style: str = "") -> None:
-        self._rows.append((title, show(value), style))
+        self._rows.append((title, show_line(value), style))
 
     def print(self) -> None:
         """Print the facts on stdout."""
         from rich.table import Table
         from rich.text import Text
 
-        if not out().is_terminal:
-            width = max(len(title) for title, _, _ in self._rows)
+        width = max(len(title) for title, _, _ in self._rows)
+        if not out().is_terminal or out().width < 2 * width:
             for title, value, _ in self._rows:
                 print(f"{title:<{width}}  {value}")
             return

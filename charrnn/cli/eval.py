@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,9 +179,10 @@ def _per_line(
     asked: list[str], json: bool,
 ) -> None:  # fmt: skip
     """One row a line of the text, each scored as if it were the whole text, without its line end."""
-    from charrnn.cli.console import out, print_json, show
+    from charrnn.cli.console import print_json
     from charrnn.evaluation.evaluator import score_lines
     from charrnn.evaluation.metrics import METRICS
+    from charrnn.visible import show
 
     name, which, lines = score_lines(model, text, split, encoding=encoding, newlines=newlines, device=device)
     rows: list[dict[str, Any]] = []
@@ -198,7 +200,8 @@ def _per_line(
         print_json({"schema": 1, "checkpoint": str(model.path), "text": name, "split": which, "lines": rows})
         return
     figure = asked[0] if asked else "bits_per_char"
-    visible = show if out().is_terminal else str
+    # Whatever Rich is told to take it for.
+    visible = show if sys.stdout is not None and sys.stdout.isatty() else str
     for row in rows:
         value = f"{row[figure]:.4f}" if math.isfinite(row[figure]) else "inf"
         total = "" if asked else f"\t{row['nats'] / math.log(2):.2f}"

@@ -11,9 +11,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
-from charrnn.cli.console import show
 from charrnn.inspection.axes import axis_of
 from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.visible import show
 
 MARKS = "ox+*#@"
 LEVELS = 9

@@ -334,7 +334,7 @@ class Paper:
     def __init__(self, prompt: str) -> None:
         self.prompt = prompt
         self._terminal = sys.stdout.isatty()
-        self._colour = self._terminal and not os.environ.get("NO_COLOR")
+        self._colour = self._terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._flushed = 0.0
         self._last = ""
 
@@ -350,7 +350,7 @@ class Paper:
 
     def write(self, text: str) -> None:
         """Some text; its first character appears at once."""
-        from charrnn.cli.console import show
+        from charrnn.visible import show
 
         self._put(show(text) if self._terminal else text)
         self._last = text or self._last

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from charrnn.cli.console import err, note, show
+from charrnn.cli.console import err, note
 from charrnn.training.advice import advice
 from charrnn.training.events import Event, Preview, Report, Started
+from charrnn.visible import show
 
 if TYPE_CHECKING:
     from charrnn.training.session import Session

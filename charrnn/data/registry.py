@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import sysconfig
+import time
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from charrnn.errors import ResourceError, TextError
 
 #: Seconds without a byte after which a server counts as gone.
 TIMEOUT = 30
+#: Seconds that a whole download may take, so that a server that only trickles is given up too.
+LIMIT = 600
+#: Bytes that are waited for at a time: few, since the time is only looked at between them.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,8 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
     It is written beside its place, checked against its SHA-256, and only then given its name.
 
     Raises:
-        TextError: no network, the server's refusal, a cut connection, or other bytes than expected.
-        ResourceError: no room for it.
+        TextError: no network, the server's refusal, a cut or slow connection, or other bytes than expected.
+        ResourceError: no room for it, or the folder or the disk refuses it.
     """
     # Only when they are needed: they take a while to load.
     import pooch  # type: ignore[import-untyped]
@@ -108,13 +113,15 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
             known_hash=f"sha256:{remote.sha256}",
             fname=path.name,
             path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=meter, chunk_size=1 << 14, timeout=TIMEOUT),
+            downloader=pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK, timeout=TIMEOUT),
         )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(f"{folder}: no room for {name} ({remote.size} bytes); free some") from error
-        if error.errno is not None:
-            raise TextError(f"{folder}: {name} cannot be kept there ({error.strerror or error}); {instead}") from error
+        # Errors of the disk have a number, unless pooch worded them anew; those of the network have none.
+        if error.errno is not None or isinstance(error, PermissionError):
+            reason = error.strerror or "not permitted"
+            raise ResourceError(f"{folder}: {name} cannot be kept there ({reason}); {instead}") from error
         raise TextError(f"{name}: {_what_failed(error, host, meter)}; {instead}") from error
     except ValueError as error:  # the hash
         raise TextError(
@@ -128,6 +135,8 @@ def _what_failed(error: OSError, host: str, meter: _Meter) -> str:
     response = getattr(error, "response", None)
     if response is not None:
         return f"{host} answered {response.status_code} instead of the text"
+    if isinstance(error, TimeoutError):
+        return f"{host} is too slow, {meter.done:,} of {meter.size:,} bytes came in {LIMIT} seconds"
     if meter.done:
         return f"the connection to {host} was cut"
     return f"cannot be downloaded from {host}: no network or no answer"
@@ -138,18 +147,26 @@ class _Meter:
 
     pooch sets ``total`` to what the server says, which counts compressed bytes, and at the end resets the bar and
     adds that total; so the size is ours and the count never goes back or past it.
+
+    It also ends what would not end: a server that is too slow, and one that sends far more than the text.
     """
 
     def __init__(self, progress: Progress | None, size: int) -> None:
         self.progress, self.size, self.done, self.total = progress, size, 0, size
+        self._received, self._end = 0, time.monotonic() + LIMIT
 
     def update(self, count: int) -> None:
+        if time.monotonic() > self._end:
+            raise TimeoutError
+        self._received += count
+        if self._received > 2 * self.size + (1 << 16):
+            raise ValueError("far more bytes than the text has")
         self.done = min(self.done + count, self.size)
         if self.progress:
             self.progress(self.done, self.size)
 
     def reset(self) -> None:
-        pass
+        self._received = 0
 
     def close(self) -> None:
         pass

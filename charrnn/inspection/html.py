@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 
 from charrnn.inspection.axes import axis_of
 from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.visible import show
 
 #: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
 BUDGET = 1_600_000
@@ -35,6 +36,11 @@ svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; }
     f".m{n} {{ background: rgb(var(--cool) / {n / LEVELS * 0.9:.2f}); }}\n"
     for n in range(1, LEVELS + 1)
 )
+
+
+def escape(text: str) -> str:
+    """A text as HTML shows it; what a browser, or a terminal that is given the file, would obey is made visible."""
+    return html.escape(show(text))
 
 
 def page(report: Report, subtitle: str = "") -> str:

@@ -8,6 +8,7 @@ import shlex
 from charrnn.checkpoint import Checkpoint
 from charrnn.evaluation.metrics import perplexity
 from charrnn.training.events import Finished
+from charrnn.visible import show_line
 
 
 def model_card(name: str, checkpoint: Checkpoint, finished: Finished) -> str:
@@ -19,7 +20,7 @@ def model_card(name: str, checkpoint: Checkpoint, finished: Finished) -> str:
         f"A character-level {model.cell.upper()} language model, {model.num_layers} x {model.hidden_size}, "
         f"{checkpoint.parameters:,} parameters, made by charrnn {record['environment']['charrnn']}.",
         "",
-        f"- Text: `{corpus.get('name')}`, fingerprint `{str(corpus.get('fingerprint'))[:16]}`, "
+        f"- Text: `{show_line(str(corpus.get('name')))}`, fingerprint `{str(corpus.get('fingerprint'))[:16]}`, "
         f"{len(checkpoint.vocabulary.codes)} distinct {checkpoint.vocabulary.unit}s.",
         f"- Training: {finished.step:,} steps, {finished.epoch:.2f} epochs, {finished.seconds:.0f} s on "
         f"{record['compute']}. `best.safetensors` is the state after step {record['steps']:,}.",

@@ -19,6 +19,7 @@ from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries,
 from charrnn.training.card import model_card
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, WentBack
 from charrnn.training.plot import loss_plot
+from charrnn.visible import show
 
 Notify = Callable[[str], None]
 
@@ -28,7 +29,6 @@ TENSORBOARD = "tensorboard"
 FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
 _FILES = (BEST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
 #: For texts that name files: a name need not be UTF-8.
-_ANY = {"errors": "backslashreplace"}
 #: How a run is refused that another process trains.
 TRAINED_ELSEWHERE = "is being trained by another process; wait for its end, or choose another --run NAME"
 
@@ -136,10 +136,13 @@ class Run:
         return all(name in _FILES or _is_saved(name) or name.endswith(TEMPORARY) for name in names)
 
     def write_config(self, config: Config, command: Sequence[str]) -> None:
-        """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``."""
+        """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``.
+
+        Names of files may hold characters that neither TOML nor UTF-8 has.
+        """
         again = shlex.join([*command, "--config", str(self.folder / CONFIG)])
         with atomic_write(self.folder / CONFIG) as stream:
-            stream.write(config.to_toml(f"The settings of run {self.name}. The same again:\n{again}").encode(**_ANY))
+            stream.write(config.to_toml(show(f"The settings of run {self.name}. The same again:\n{again}")).encode())
 
     def logs(self, notify: Notify) -> tuple[Log, Log]:
         """The files that grow: figures and samples."""
@@ -244,7 +247,7 @@ class Run:
         """Write what can be made again: no training ends because it could not be."""
         try:
             with atomic_write(self.folder / name) as stream:
-                stream.write(content().encode(**_ANY))
+                stream.write(content().encode(errors="backslashreplace"))
         except (ResourceError, CheckpointError) as error:
             notify(f"warning: {error}")
 

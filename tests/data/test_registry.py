@@ -2,33 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
+import re
+import shutil
+import socket
+import struct
+import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import pooch
 import pytest
+from typer.testing import CliRunner
 
+from charrnn.cli import app
 from charrnn.data import registry
 from charrnn.data.corpus import resolve
 from charrnn.data.reading import Reader
 from charrnn.data.registry import Remote, download, registered, stdlib_sources
-from charrnn.errors import TextError
+from charrnn.errors import ResourceError, TextError
 
 TEXT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 3000
 SHA = hashlib.sha256(TEXT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Each path is a kind of server; what it does wrong begins after half of the text."""
+
     asked = 0
+    gone = threading.Event()  # the test is over: nothing needs to stall any longer
+    ELSEWHERE: ClassVar = {
+        "/moved": "/ok",
+        "/lured": "/other",
+        "/circle": "/circle",
+        "/file": "file:///etc/hostname",
+        "/nowhere": "http://127.0.0.1:1/",
+        "/garbled": "http://[::/",
+    }
 
     def do_GET(self) -> None:
         type(self).asked += 1
-        self.send_response(500 if self.path == "/broken" else 200)
-        self.send_header("Content-Length", str(len(TEXT)))
+        codes = {"/broken": 500, "/missing": 404} | dict.fromkeys(self.ELSEWHERE, 302)
+        self.send_response(codes.get(self.path, 200))
+        if self.path in self.ELSEWHERE:
+            self.send_header("Location", self.ELSEWHERE[self.path])
+        if self.path == "/silent":
+            self.gone.wait(20)
+        length = {"/endless": 1 << 40, "/longer": 2 * len(TEXT), "/nonsense": "many"}.get(self.path, len(TEXT))
+        self.send_header("Content-Length", str(length))
         self.end_headers()
-        self.wfile.write(TEXT[: len(TEXT) // 2] if self.path == "/cut" else TEXT)
+        half = len(TEXT) // 2
+        with contextlib.suppress(OSError):  # the other end has had enough
+            match self.path:
+                case "/cut":
+                    self.wfile.write(TEXT[:half])
+                case "/reset":
+                    self.wfile.write(TEXT[:half])
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                case "/other":
+                    self.wfile.write(TEXT.swapcase())
+                case "/stalled":
+                    self.wfile.write(TEXT[:half])
+                    self.gone.wait(20)
+                case "/trickle":
+                    for byte in TEXT:
+                        self.wfile.write(bytes([byte]))
+                        if self.gone.wait(0.002):
+                            break
+                case "/endless":
+                    while True:
+                        self.wfile.write(TEXT)
+                case _:
+                    self.wfile.write(TEXT)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -39,10 +92,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         Handler.asked = 0
+        Handler.gone.clear()
         yield f"http://127.0.0.1:{running.server_port}"
+        Handler.gone.set()
         running.shutdown()
         thread.join()
 
@@ -65,18 +120,109 @@ def test_a_download_is_checked_kept_and_not_repeated(server: str, tmp_path: Path
     [
         ("/ok", "0" * 64, "its SHA-256 differs"),
         ("/broken", SHA, "answered 500"),
+        ("/missing", SHA, "answered 404"),
         ("/cut", SHA, "was cut"),
+        ("/reset", SHA, "was cut"),
+        ("/longer", SHA, "was cut"),
+        ("/nonsense", SHA, "127.0.0.1"),
+        ("/lured", SHA, "its SHA-256 differs"),
+        ("/circle", SHA, "answered 302"),
+        ("/file", SHA, "cannot be downloaded"),
+        ("/nowhere", SHA, "cannot be downloaded"),
+        ("/garbled", SHA, "127.0.0.1"),
+        ("/silent", SHA, "no answer"),
+        ("/stalled", SHA, "was cut"),
+        ("/trickle", SHA, "too slow"),
+        ("/endless", SHA, "is not the text expected"),
     ],
 )
-def test_a_failed_download_is_one_line_and_leaves_nothing(
-    server: str, tmp_path: Path, page: str, sha: str, line: str
+@pytest.mark.parametrize("before", [None, b"somebody else's text"], ids=["new", "replacing"])
+def test_a_failed_download_is_one_line_in_bounded_time_and_leaves_all_as_it_was(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, sha: str, line: str, before: bytes | None
 ) -> None:
+    monkeypatch.setattr(registry, "TIMEOUT", 0.3)
+    monkeypatch.setattr(registry, "LIMIT", 0.3)
+    if before is not None:
+        (tmp_path / "play.txt").write_bytes(before)
+    began = time.monotonic()
     with pytest.raises(TextError) as caught:
         download("play", Remote(server + page, sha, len(TEXT)), tmp_path)
+    assert time.monotonic() - began < 10
+    assert caught.value.exit_code == 3
     assert line in str(caught.value)
     assert "python-stdlib" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({"play.txt": before} if before else {})
+
+
+def test_a_text_that_has_moved_is_followed(server: str, tmp_path: Path) -> None:
+    assert download("play", Remote(f"{server}/moved", SHA, len(TEXT)), tmp_path).read_bytes() == TEXT
+
+
+class FullDisk:
+    """What pooch does to the disk, in order; the operation of that number fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, failure: int) -> None:
+        self._done, self._number, self._failure = 0, number, failure
+        for module, name in ((tempfile, "NamedTemporaryFile"), (shutil, "move"), (os, "makedirs")):
+            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
+        monkeypatch.setattr(pooch.downloaders, "open", self._open, raising=False)
+
+    def _counted(self, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **options: Any) -> Any:
+            number, self._done = self._done, self._done + 1
+            if number == self._number:
+                if operation.__name__ == "close":
+                    operation()
+                raise OSError(self._failure, os.strerror(self._failure))
+            return operation(*arguments, **options)
+
+        return act
+
+    def _open(self, path: str, mode: str) -> Any:
+        file = self._counted(open)(path, mode)
+        operations = {name: self._counted(getattr(file, name)) for name in ("write", "flush", "close")}
+        return SimpleNamespace(**operations)
+
+
+@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
+def test_a_disk_that_fails_at_any_operation_is_one_line_and_leaves_all_as_it_was(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: int
+) -> None:
+    monkeypatch.setattr(registry, "CHUNK", len(TEXT) // 4)
+    for before in ({}, {"play.txt": b"somebody else's text"}):
+        for number in range(100):
+            folder = tmp_path / f"{len(before)}-{number}"
+            for name, data in before.items():
+                folder.mkdir()
+                (folder / name).write_bytes(data)
+            try:
+                with monkeypatch.context() as patch:
+                    FullDisk(patch, number, failure)
+                    download("play", Remote(f"{server}/ok", SHA, len(TEXT)), folder)
+                break  # there are no more operations
+            except ResourceError as error:
+                said = str(error)
+            assert said.startswith(f"{folder}: ")
+            assert "\n" not in said
+            assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
+        assert 12 < number < 99
+        assert (folder / "play.txt").read_bytes() == TEXT
+
+
+@pytest.mark.parametrize(("page", "code"), [("/broken", 3), ("/cut", 3), ("/other", 3), ("/ok", 6)])
+def test_the_command_ends_with_the_line_and_its_code(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(registry.REMOTE, "shakespeare", Remote(server + page, SHA, len(TEXT)))
+    if code == 6:
+        FullDisk(monkeypatch, 5, errno.ENOSPC)
+    result = CliRunner().invoke(app, ["prepare", "shakespeare"])
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert re.fullmatch(r"charrnn: [^\n]+\n", result.stderr)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_without_a_network_the_line_names_the_offline_corpus(tmp_path: Path) -> None:
