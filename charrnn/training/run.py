@@ -28,7 +28,6 @@ TENSORBOARD = "tensorboard"
 #: Why a run cannot go on: there is nothing left to do.
 FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
 _FILES = (BEST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
-#: For texts that name files: a name need not be UTF-8.
 #: How a run is refused that another process trains.
 TRAINED_ELSEWHERE = "is being trained by another process; wait for its end, or choose another --run NAME"
 

@@ -73,7 +73,8 @@ def test_train_reports_the_contract_and_leaves_the_files_it_names(trained):
     assert {"best", "last", "epochs", "seconds", "characters_per_second", "parameters"} <= set(report)
     names = {path.name for path in (trained / "checkpoints" / "bottles").iterdir()}
     assert names == {
-        "best.safetensors", "last.safetensors", "config.toml", "metrics.jsonl", "samples.txt", "README.md", "loss.svg",
+        "best.safetensors", "last.safetensors", "last-1.safetensors", "config.toml", "metrics.jsonl", "samples.txt",
+        "README.md", "loss.svg",
     }  # fmt: skip
     needed = {
         "step", "epoch", "seconds", "learning_rate", "train_nats_per_char", "gradient_norm", "characters_per_second",
