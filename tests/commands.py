@@ -52,7 +52,7 @@ def call(*arguments: str, stdin: str = "") -> Done:
 
 
 def ends_well(*arguments: str, stdin: str = "", codes: frozenset[int] | set[int] = CODES) -> int:
-    """Run a command: it has a result, or says in one line, the last, why it has none, and ends with one of the codes."""
+    """Run a command: it has a result, or says in one line, the last, why not, and ends with one of the codes."""
     done = call(*arguments, stdin=stdin)
     assert done.code in codes, (arguments, done)
     if done.code:
