@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import inspect as signatures
 from collections.abc import Callable
 from pathlib import Path
@@ -72,19 +71,17 @@ def write(path: Path, page: str) -> None:
     """Write an HTML file, whole or not at all, and say so.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: it cannot be a file there.
+        ResourceError: no space left.
     """
     from charrnn.cli.console import note
     from charrnn.errors import UsageError
     from charrnn.files import atomic_write
 
-    try:
-        if not path.name:
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
-        with atomic_write(path) as stream:
-            stream.write(page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise UsageError(f"--html {path}: cannot be written ({error.strerror}); name another file") from error
+    if not path.name or path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"--html {path}: is a folder, or in none that is there; name another file")
+    with atomic_write(path) as stream:
+        stream.write(page.encode("utf-8", "replace"))
     note(f"wrote {path}")
 
 
