@@ -34,6 +34,8 @@ _KEY = "charrnn"
 #: would only fill memory.
 _MAX_HEADER, _MAX_MARKS = 16 << 20, 200_000
 _STATE = "state."
+#: The largest weight: products of a few, summed over the widest layers, stay finite in float32.
+LARGEST_WEIGHT = 1e9
 #: Bytes of a training state besides arrays as large as the model's: a generator's state, a few numbers.
 _SLACK = 1 << 20
 
@@ -262,6 +264,11 @@ def weight_shapes(config: ModelConfig, symbols: int) -> dict[str, tuple[int, ...
     return shapes
 
 
+def within_reach(array: NDArray[np.floating[Any]]) -> bool:
+    """Whether these can be weights. Finite is not enough: sums of larger ones are infinite, and figures none."""
+    return bool((np.abs(array) <= LARGEST_WEIGHT).all())
+
+
 def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weights: Arrays) -> None:
     expected = weight_shapes(config, len(vocabulary))
     for name in sorted(expected.keys() ^ weights.keys()):
@@ -273,8 +280,8 @@ def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weig
             raise CheckpointError(
                 f"{path}: {name}: expected float32 {shape} from the config, found {array.dtype} {array.shape}"
             )
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+        if not within_reach(array):
+            raise CheckpointError(f"{path}: {name} holds values that are not finite, or larger than any training's")
 
 
 def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST) -> Path:

@@ -133,7 +133,7 @@ class Corpus:
         for split in splits.values():
             if not (split.characters <= split.bytes <= longest * split.characters >= split.unknown >= 0):
                 raise ValueError("its splits have impossible sizes")
-        if settings.unit != vocabulary.unit or not vocabulary.codes:
+        if settings.unit != vocabulary.unit:
             raise ValueError("its vocabulary is another's")
         return cls(
             path=path,
@@ -176,6 +176,8 @@ class Corpus:
             highest = np.asarray(self._stored(2**32)[start : start + _BLOCK]).max()
             if highest >= len(self.vocabulary):
                 raise ValueError(f"ids.npy has ids up to {highest}, the vocabulary {len(self.vocabulary)} symbols")
+        if not self.vocabulary.codes:
+            raise ValueError("its vocabulary is empty")
 
     @property
     def characters(self) -> int:

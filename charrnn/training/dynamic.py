@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from charrnn.checkpoint import Checkpoint
+from charrnn.checkpoint import Checkpoint, within_reach
 from charrnn.decoding.ensemble import Ensemble, Model, mixture
 from charrnn.decoding.ensemble import members as members_of
 from charrnn.errors import DivergedError, TextError, UsageError
@@ -160,7 +160,7 @@ def adapt(
     pieces = surprisals_on_the_way(learners, ids, vocabulary.index("\n"), settings.window)
     figures = measure(_told(pieces, len(ids), progress), ids, vocabulary, num_bytes)
     adapted = tuple(learner.adapted() for learner in learners)
-    if not all(np.isfinite(array).all() for each in adapted for array in each.weights.values()):
+    if not all(within_reach(array) for each in adapted for array in each.weights.values()):
         raise DivergedError(DIVERGED)
     return adapted[0] if len(adapted) == 1 else Ensemble(adapted), figures
 

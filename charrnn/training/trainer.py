@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from charrnn import provenance
-from charrnn.checkpoint import Arrays, Checkpoint
+from charrnn.checkpoint import LARGEST_WEIGHT, Arrays, Checkpoint
 from charrnn.config import Config, due
 from charrnn.data.corpus import Corpus
 from charrnn.data.streams import NOTHING, Streams
@@ -403,11 +403,11 @@ class Trainer:
         """Before anything is saved.
 
         Raises:
-            DivergedError: what would be saved is not finite.
+            DivergedError: what would be saved is not finite, or so large that nothing finite comes of it.
         """
         nats, norm = float(self.sum_nats), float(self.norm)
         whole = math.isfinite(nats) and (math.isfinite(norm) or self.compute.scales_loss)
-        if not whole or not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+        if not whole or not all(bool((p.abs() <= LARGEST_WEIGHT).all()) for p in self.parameters):
             raise self._diverged("weights, loss or gradient are no longer finite")
 
     def _report(self, since: tuple[int, float]) -> Report:
