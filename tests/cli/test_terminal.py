@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +39,7 @@ SMALL = ["--num-layers", "1", "--hidden-size", "8", "--batch-size", "4", "--sequ
 #: All that Rich sends to a terminal here: colours, the cursor hidden, moved up and shown, lines cleared.
 RICH = re.compile(r"\x1b\[(?!35;5m)[\d;]*m|\r?\x1b\[2K|\r?\x1b\[\d*A|\x1b\[\?25[lh]")
 TERMINALS: dict[str, dict[str, Any]] = {
-    "dumb": {"columns": 20, "NO_COLOR": "1", "TERM": "dumb"},  # Rich takes it to be 80 wide
+    "dumb": {"columns": 20, "TERM": "dumb"},  # Rich takes it to be 80 wide
     "narrow": {"columns": 20},
 }
 MORE_TERMINALS: dict[str, dict[str, Any]] = {
@@ -291,6 +294,18 @@ PRINTING = [
 def test_a_reader_that_has_left_ends_everything_quietly(charrnn: Charrnn) -> None:
     for arguments, one in zip(PRINTING, charrnn.run(PRINTING, output="closed"), strict=True):
         assert (one.code, one.text) == (0, ""), arguments
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["--version"]], ids=" ".join)
+def test_nor_does_the_interpreter_complain_when_it_ends(folder: Path, arguments: list[str]) -> None:
+    """Without PyTorch the process ends as others do: what is still buffered is written once more."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "charrnn", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
