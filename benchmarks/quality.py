@@ -230,8 +230,8 @@ def tables() -> str:
     """Figures of each row, mean over its seeds, what each ingredient is worth, and commands and records below."""
     rows = json.loads(JSON.read_text())["rows"]
     lines, details, ablations = [], [], []
-    for name, row in rows.items():
-        runs = row["runs"]
+    for name in (name for name in ROWS if name in rows):
+        runs = rows[name]["runs"]
         if ROWS[name].without:
             ablations.append((name, runs[0]["figures"][STATEFUL]["nats_per_char"]))
             continue

@@ -1,7 +1,9 @@
 """Settings: checked once, said plainly, the same again from a file."""
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -236,3 +238,11 @@ def test_only_a_wide_model_that_passes_its_text_often_has_the_recipe_for_it_and_
         assert (other.training.sequence_length, other.training.averaging) == (64, 0.02)
     own = settled(512, 20, weight_dropout=0.1, sequence_length=50)
     assert (own.model.weight_dropout, own.training.sequence_length, own.training.batch_size) == (0.1, 50, 32)
+
+
+def test_the_preset_that_results_names_is_what_its_figures_were_measured_with():
+    results = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "quality.json").read_text())
+    measured = results["rows"]["shakespeare"]["runs"][0]["record"]["config"]
+    settled = settle(Config(), characters=1_003_854, machine="cpu-amx", preset="xlarge").config.to_mapping()
+    assert settled["model"] == measured["model"]
+    assert {**settled["training"], "keep": 2, "validate_every": "246"} == {**measured["training"], "keep": 2}

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from charrnn.checkpoint import Checkpoint
-
 TEXT = "".join(f"{n} green bottles hanging on the wall,\nand if {n % 7} should fall ...\n" for n in range(400))
 SMALL = ["--num-layers", "1", "--hidden-size", "16", "--batch-size", "8", "--sequence-length", "32", "--device", "cpu"]
 
@@ -280,30 +278,6 @@ def test_a_signal_stops_after_the_step_saves_and_says_how_to_go_on(trained, tmp_
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == stopped + 40
     assert charrnn(tmp_path, "sample", "--length", "5").returncode == 0
-
-
-def test_a_second_ctrl_c_leaves_at_once_and_the_last_save_is_whole(tmp_path):
-    (tmp_path / "bottles.txt").write_text(TEXT)
-    # Steps of seconds, so that the second comes before the end of the one in which the first came.
-    slow = ["--hidden-size", "256", "--num-layers", "3", "--batch-size", "2", "--sequence-length", "1000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "charrnn", "train", "bottles.txt", "--steps", "1000000", "--precision", "fp32", *slow],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    last = tmp_path / "checkpoints" / "bottles" / "last.safetensors"
-    deadline = time.monotonic() + 60
-    while not last.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == 130, log
-    assert log.splitlines()[-1] == "charrnn: interrupted"
-    assert Checkpoint.load(last, with_state=True).progress["step"] == 0
-    done = charrnn(tmp_path, "train", "--resume", "--steps", "1")
-    assert done.returncode == 0, done.stderr
-    assert not list(last.parent.glob(".*"))
 
 
 @pytest.mark.parametrize("unit", ["char", "byte"])

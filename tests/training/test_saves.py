@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from runs import figures, same_end, small_config, small_corpus
+from typer.testing import CliRunner
 
+from charrnn.cli import app
 from charrnn.config import Config, TrainingConfig
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError
 from charrnn.training import session
 from charrnn.training.events import Report
 from charrnn.training.run import Run
+from charrnn.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -100,3 +105,33 @@ def test_another_environment_is_said_on_resume(corpus, tmp_path, at):
     told: list[str] = []
     session.resume(Config(), root=tmp_path / "runs", name="run", notify=told.append)
     assert sum(f"{at} was another" in line for line in told) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_one_ctrl_c_stops_after_the_step_and_saves_and_a_second_leaves_at_once_without_harm(
+    tmp_path, monkeypatch, times
+):
+    small_corpus(tmp_path)
+    (tmp_path / "settings.toml").write_text(small_config(60, save_every="5").to_toml(""))
+    monkeypatch.chdir(tmp_path)
+    step = Trainer._step
+
+    def interrupted(trainer: Trainer, length: int) -> None:
+        for _ in range(times if trainer.step == 22 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        step(trainer, length)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    done = CliRunner().invoke(app, ["train", "text", "--config", "settings.toml", "--run", "run"])
+    assert done.exit_code == 130
+    saved = Run(tmp_path / "checkpoints" / "run").saved(print).progress["step"]
+    if times == 1:
+        assert saved == 23
+        assert "stopped and saved at step 23" in done.output
+    else:
+        assert saved == 21
+        assert done.output.splitlines()[-1] == "charrnn: interrupted"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    resumed = session.resume(Config(), name="run")
+    assert list(resumed.events())[-1].step == 60
