@@ -114,7 +114,7 @@ class Vocabulary:
         known = set(self.codes)
         if self.unit == "char":
             return [c for c in dict.fromkeys(text) if ord(c) not in known]
-        return [f"\\x{b:02x}" for b in dict.fromkeys(text.encode("utf-8")) if b not in known]
+        return [f"\\x{b:02x}" for b in dict.fromkeys(text.encode("utf-8", "surrogatepass")) if b not in known]
 
     def translation(self, other: Vocabulary) -> NDArray[np.int64]:
         """Table from this vocabulary's ids to ``other``'s, shape (V,): ``other_ids = table[ids]``."""

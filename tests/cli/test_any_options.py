@@ -246,6 +246,7 @@ FOUND = [
     (0, ["sample", "small", "--beam", "2", "--length-penalty", "1e300", "--length", "9", "--json"]),
     (5, ["sample", "small", "--adapt", "text.txt", "--adapt-rate", "1e36", "--beam", "2", "--length", "9"]),
     (5, ["train", "text.txt", "--learning-rate", "1e9", "--clip", "0", "--steps", "2", *SMALL, "--run", "wild"]),
+    (0, ["sample", "bytes", "--stop", "\udc80", "--length", "3"]),
     (2, ["sample", "small", "--samples", "1000000000000"]),
     (2, ["sample", "small", "--beam", "1000000000000"]),
     (2, ["inspect", "beam", "a", "small", "--width", "1000000000"]),
