@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def test_one_ctrl_c_stops_after_the_step_and_saves_and_a_second_leaves_at_once_w
 
     def interrupted(trainer: Trainer, length: int) -> None:
         for _ in range(times if trainer.step == 22 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         step(trainer, length)
 
     monkeypatch.setattr(Trainer, "_step", interrupted)
