@@ -102,13 +102,12 @@ def test_what_it_learnt_of_a_divergence_is_kept_over_a_resume(corpus, tmp_path):
     assert same_end(resumed.run.folder, whole.run.folder)
 
 
-@pytest.mark.parametrize("rate", [1e6, 1e9])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("batch", [4, 16])
 @pytest.mark.parametrize("clip", [0.0, 1.0])
-def test_an_absurd_learning_rate_never_ends_as_success(corpus, tmp_path, rate, cell, batch, clip):
+def test_an_absurd_learning_rate_never_ends_as_success(corpus, tmp_path, cell, batch, clip):
     told: list[str] = []
-    given = small_config(60, cell, learning_rate=rate, clip=clip, batch_size=batch, warmup=0.0)
+    given = small_config(60, cell, learning_rate=1e6, clip=clip, batch_size=batch, warmup=0.0)
     running = begin(corpus, tmp_path / "runs", given, told)
     with pytest.raises(DivergedError, match=r"4 times.*lower --learning-rate") as error:
         list(running.events())

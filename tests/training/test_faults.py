@@ -112,7 +112,7 @@ def check(result, done: list[Operation], number: int, for_good: bool, place: Pat
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failing_disk_ends_training_in_one_line_or_not_at_all_and_loses_nothing(whole, fault):
     start = list(FAULTS).index(fault)
-    assert injected(whole, fault, stride=29, start=start) >= 4
+    assert injected(whole, fault, stride=43, start=start) >= 4
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,20 +66,21 @@ def check(run: Path, whole: Path) -> None:
 
 
 def killed_at_random(whole: tuple[Path, Config, int], kills: int) -> int:
-    """Kill a run at random moments until it has survived so many, then let it end."""
+    """Kill a run at random moments until it has survived so many, then let it end; how many that were."""
     folder, given, _ = whole
     part, run = place_beside(folder)
     moments = random.Random(0)
     survived = 0
-    for _ in range(kills):
+    while survived < kills:
         process = start(part, given)
         time.sleep(moments.uniform(0.05, 0.8))
         process.kill()
         process.join()
-        assert process.exitcode in (0, 1, -signal.SIGKILL)  # 1: there is nothing left to do
-        survived += process.exitcode == -signal.SIGKILL
-        if process.exitcode != -signal.SIGKILL:
-            break
+        if process.exitcode == -signal.SIGKILL:
+            survived += 1
+        else:  # it was done, or there was nothing left to do: another one
+            check(run, folder / "checkpoints" / "run")
+            shutil.rmtree(run)
     start(part, given).join()
     check(run, folder / "checkpoints" / "run")
     return survived
@@ -102,9 +104,9 @@ def killed_inside(whole: tuple[Path, Config, int], numbers: Iterable[int]) -> in
 LONG = pytest.mark.parametrize("whole", [("lstm", 6000), ("gru", 6000)], indirect=True, ids=["lstm", "gru"])
 
 
-@pytest.mark.parametrize("whole", [("lstm", 400), ("gru", 400)], indirect=True, ids=["lstm", "gru"])
+@pytest.mark.parametrize("whole", [("gru", 400)], indirect=True, ids=["gru"])
 def test_killed_at_random_moments_it_ends_the_same(whole):
-    assert killed_at_random(whole, 3) >= 1
+    assert killed_at_random(whole, 3) == 3
 
 
 @pytest.mark.parametrize("whole", [("lstm", 400)], indirect=True, ids=["lstm"])
