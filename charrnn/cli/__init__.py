@@ -23,7 +23,7 @@ from charrnn.cli.prepare import prepare
 from charrnn.cli.sample import sample
 from charrnn.cli.sweep import sweep
 from charrnn.cli.train import train
-from charrnn.errors import CharRNNError, one_line
+from charrnn.errors import CharRNNError
 
 
 class _Commands(TyperGroup):
@@ -77,7 +77,7 @@ def _drop_output() -> None:
 def _leave(message: str, code: int) -> None:
     from charrnn.cli.console import note
 
-    note(f"charrnn: {one_line(message)}")
+    note(f"charrnn: {message}")
     raise typer.Exit(code) from None
 
 

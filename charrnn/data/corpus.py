@@ -171,9 +171,9 @@ class Corpus:
 
     def _check_ids(self) -> None:
         """Compare the ids with the vocabulary: all of them up to ``_BLOCK * _BLOCKS``, else blocks evenly spread."""
-        last = max(0, self.characters - _BLOCK)
-        for start in (last * block // (_BLOCKS - 1) for block in range(_BLOCKS)):
-            highest = np.asarray(self._stored(2**32)[start : start + _BLOCK]).max()
+        stored, last = self._stored(2**32), max(0, self.characters - _BLOCK)
+        for start in sorted({last * block // (_BLOCKS - 1) for block in range(_BLOCKS)}):
+            highest = np.asarray(stored[start : start + _BLOCK]).max()
             if highest >= len(self.vocabulary):
                 raise ValueError(f"ids.npy has ids up to {highest}, the vocabulary {len(self.vocabulary)} symbols")
         if not self.vocabulary.codes:

@@ -21,6 +21,7 @@ from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, 
 from charrnn.training.plot import loss_plot
 from charrnn.visible import show
 
+#: Told, in a line, what a user may want to know.
 Notify = Callable[[str], None]
 
 CONFIG, METRICS, SAMPLES, PLOT, CARD = "config.toml", "metrics.jsonl", "samples.txt", "loss.svg", "README.md"
@@ -37,10 +38,10 @@ def is_name(name: str) -> bool:
     return name.isprintable() and name not in ("", "..") and Path(name).name == name and name[0] not in ".-"
 
 
-def saved(number: int) -> str:
+def save_name(number: int) -> str:
     """The name of the checkpoint to go on from that was saved ``number`` saves before the latest.
 
-    >>> saved(0), saved(1)
+    >>> save_name(0), save_name(1)
     ('last.safetensors', 'last-1.safetensors')
     """
     return LAST if number == 0 else LAST.replace(".", f"-{number}.")
@@ -48,7 +49,7 @@ def saved(number: int) -> str:
 
 def _is_saved(name: str) -> bool:
     middle = name.removeprefix("last").removesuffix(".safetensors").removeprefix("-")
-    return name == LAST or (middle.isdecimal() and name == saved(int(middle)))
+    return name == LAST or (middle.isdecimal() and name == save_name(int(middle)))
 
 
 @dataclass(frozen=True)
@@ -189,13 +190,13 @@ class Run:
 
     def _save(self, checkpoint: Checkpoint, keep: int) -> None:
         """Save the state to go on from, and keep those before it as ``last-1`` and so on."""
-        numbers = [number for number in range(1, keep) if (self.folder / saved(number - 1)).is_file()]
+        numbers = [number for number in range(1, keep) if (self.folder / save_name(number - 1)).is_file()]
         for number in reversed(numbers):
             # Each has a name at every moment, and the latest always its own.
-            link(self.folder / saved(number - 1), self.folder / saved(number))
+            link(self.folder / save_name(number - 1), self.folder / save_name(number))
         checkpoint.save(self.last)
         for path in self.folder.glob("last-*"):
-            if _is_saved(path.name) and path.name not in map(saved, range(keep)):
+            if _is_saved(path.name) and path.name not in map(save_name, range(keep)):
                 path.unlink()
 
     def saved(self, notify: Notify, first: int = 0) -> Checkpoint:
@@ -209,7 +210,9 @@ class Run:
             CheckpointError: none is whole; the line is about the latest.
         """
         damaged: CheckpointError | None = None
-        paths = list(itertools.takewhile(Path.is_file, (self.folder / saved(number) for number in itertools.count())))
+        paths = list(
+            itertools.takewhile(Path.is_file, (self.folder / save_name(number) for number in itertools.count()))
+        )
         for path in paths[first:] or paths[-1:] or [self.last]:
             try:
                 found = Checkpoint.load(path, with_state=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from charrnn.presets import check_preset, settle
 from charrnn.provenance import environment
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
-from charrnn.training.run import EXHAUSTED, FINISHED, Run, rewind
+from charrnn.training.run import EXHAUSTED, FINISHED, Notify, Run, rewind
 from charrnn.training.trainer import Trainer
 
-Notify = Callable[[str], None]
 #: What may differ when a run goes on; everything else would make it another run.
 RESUMABLE = ("epochs", "steps", "time_limit", "validate_every", "save_every", "keep", "patience", "device", "precision")
 #: What was the case before there was a setting for it.

@@ -28,7 +28,7 @@ from charrnn.checkpoint import BEST, LAST, SWEEP, read_document
 from charrnn.config import Config, flag, plain
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError, DivergedError, ResourceError, Stopped, UsageError
-from charrnn.files import Hold, atomic_write, clear_temporaries
+from charrnn.files import TEMPORARY, Hold, atomic_write, clear_temporaries
 from charrnn.training.grid import Grid, cheapest_first, points_of
 from charrnn.training.plot import sweep_plot
 from charrnn.training.run import EXHAUSTED, FINISHED, Run, is_name
@@ -194,7 +194,7 @@ class Sweep:
             yield
 
     def _clear(self) -> None:
-        held = [path for path in self.folder.iterdir() if not path.name.endswith(".tmp")]
+        held = [path for path in self.folder.iterdir() if not path.name.endswith(TEMPORARY)]
         if not (self.folder / SWEEP).is_file() and held:
             raise UsageError(f"{self.folder}: is there and is no sweep; --force will not remove it")
         for path in held:
@@ -212,7 +212,7 @@ class Sweep:
             theirs = {row["run"]: Row(**row) for row in found["rows"]}
             definition = {key: found[key] for key in self._definition()}
         except FileNotFoundError:
-            if any(not path.name.endswith(".tmp") for path in self.folder.iterdir()):
+            if any(not path.name.endswith(TEMPORARY) for path in self.folder.iterdir()):
                 raise UsageError(f"{self.folder}: is there and is no sweep; choose another --name") from None
             return
         except (ValueError, KeyError, TypeError) as error:

@@ -405,15 +405,23 @@ class Trainer:
         Raises:
             DivergedError: what would be saved is not finite, or so large that nothing finite comes of it.
         """
-        nats, norm = float(self.sum_nats), float(self.norm)
-        whole = math.isfinite(nats) and (math.isfinite(norm) or self.compute.scales_loss)
-        if not whole or not all(bool((p.abs() <= LARGEST_WEIGHT).all()) for p in self.parameters):
-            raise self._diverged("weights, loss or gradient are no longer finite")
+        self._finite_figures()
+        if not all(bool((p.abs() <= LARGEST_WEIGHT).all()) for p in self.parameters):
+            raise self._diverged("weights are no longer finite")
 
-    def _report(self, since: tuple[int, float]) -> Report:
+    def _finite_figures(self) -> tuple[float, float]:
+        """Nats per character since the last report, and the last gradient's norm.
+
+        Raises:
+            DivergedError: they are not finite; where the loss is scaled, a norm need not be.
+        """
         nats, norm = float(self.sum_nats) / max(1, self.sum_characters), float(self.norm)
         if not math.isfinite(nats) or (not math.isfinite(norm) and not self.compute.scales_loss):
             raise self._diverged(f"loss {nats:g}, gradient norm {norm:g}")
+        return nats, norm
+
+    def _report(self, since: tuple[int, float]) -> Report:
+        nats, norm = self._finite_figures()
         self._watch(nats)
         report = Report(
             step=self.step,
