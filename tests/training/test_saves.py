@@ -121,7 +121,11 @@ def test_one_ctrl_c_stops_after_the_step_and_saves_and_a_second_leaves_at_once_w
         step(trainer, length)
 
     monkeypatch.setattr(Trainer, "_step", interrupted)
-    done = CliRunner().invoke(app, ["train", "text", "--config", "settings.toml", "--run", "run"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        done = CliRunner().invoke(app, ["train", "text", "--config", "settings.toml", "--run", "run"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130
     saved = Run(tmp_path / "checkpoints" / "run").saved(print).progress["step"]
     if times == 1:
