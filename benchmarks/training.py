@@ -32,8 +32,8 @@ import torch.nn.functional as F
 from report import header, in_turns, text_file
 from torch import Tensor, nn
 
+from charrnn.architectures import weight_shapes
 from charrnn.cells import CELLS
-from charrnn.checkpoint import weight_shapes
 from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.corpus import Corpus, prepare
 from charrnn.model.compute import Compute, choose_compute

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from charrnn.architectures import title
 from charrnn.checkpoint import Checkpoint, locate
 from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.vocabulary import Vocabulary
@@ -36,8 +37,7 @@ class Model:
         self.checkpoint = checkpoint
 
     def __repr__(self) -> str:
-        model = self.checkpoint.config.model
-        return f"<charrnn {model.cell.upper()} {model.num_layers} x {model.hidden_size}, {self.checkpoint.path}>"
+        return f"<charrnn {title(self.checkpoint.config.model)}, {self.checkpoint.path}>"
 
     @property
     def vocabulary(self) -> Vocabulary:

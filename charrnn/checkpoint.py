@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.cells import CELLS
-from charrnn.config import Config, ModelConfig
+from charrnn.architectures import TEXT, state_shapes, weight_shapes
+from charrnn.config import MODELS, Config, ModelConfig
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, UsageError
 from charrnn.files import atomic_write, read_json
 
 FORMAT = 1
@@ -62,7 +62,9 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """Number of trained values."""
+        """Number of trained values; of an n-gram model, the n-grams that it counts."""
+        if self.config.model.kind == "ngram":
+            return int(self.record["parameters"])
         return sum(array.size for array in self.weights.values())
 
     def save(self, path: Path) -> None:
@@ -185,7 +187,11 @@ def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
         symbols = len(Vocabulary.from_json(document["vocabulary"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})") from error
-    missing = [name for name in ModelConfig.names() if getattr(config.model, name) is None]
+    try:
+        config.model.check_kind()
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    missing = [name for name in MODELS[config.model.kind] if getattr(config.model, name) is None]
     if missing:
         raise CheckpointError(f"{path}: its configuration lacks {missing[0]}")
     for name, kind in (("corpus", dict), ("record", dict), ("progress", dict), ("sha256", str)):
@@ -229,39 +235,13 @@ def _check_size(path: Path, document: Mapping[str, Any], header: Mapping[str, An
             f"{path}: damaged ({whole:,} bytes long, {begin + end:,} expected); use another checkpoint of the run"
         )
     config, symbols = parts_of(path, document)
+    if config.model.kind == "ngram":
+        return  # its one tensor is a text, of any length
     weights = 4 * sum(map(math.prod, weight_shapes(config.model, symbols).values()))
-    hidden = 4 * config.model.num_layers * (config.training.batch_size or 0) * config.model.hidden_size
+    hidden = 4 * sum(map(math.prod, state_shapes(config.model, config.training.batch_size or 0)))
     # To go on takes the weights, their average, the best of it, two averages of the gradient, and the hidden state.
-    if end > 8 * weights + 4 * hidden + _SLACK:
+    if end > 8 * weights + 2 * hidden + _SLACK:
         raise CheckpointError(f"{path}: {whole:,} bytes are more than its model explains; nothing was loaded")
-
-
-def weight_shapes(config: ModelConfig, symbols: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a model with this many symbols V.
-
-    ``layers.K.*`` are PyTorch's names and shapes for one layer of the cell; layer K reads ``widths[K]`` values, which
-    grow with dense connections. ``head.projection`` is there only where tied weights need another width.
-    """
-    H, E = config.hidden_size, config.embedding_size
-    G = CELLS[config.cell].num_gates
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (symbols, E)}
-    width = E
-    for layer in range(config.num_layers):
-        shapes |= {
-            f"layers.{layer}.weight_ih_l0": (G * H, width),
-            f"layers.{layer}.weight_hh_l0": (G * H, H),
-            f"layers.{layer}.bias_ih_l0": (G * H,),
-            f"layers.{layer}.bias_hh_l0": (G * H,),
-        }
-        if config.layer_norm:
-            shapes |= {f"norms.{layer}.weight": (H,), f"norms.{layer}.bias": (H,)}
-        width = width + H if config.connections == "dense" else H
-    if not config.tie_weights:
-        shapes["head.weight"] = (symbols, width)
-    elif width != E:
-        shapes["projection.weight"] = (E, width)
-    shapes["head.bias"] = (symbols,)
-    return shapes
 
 
 def within_reach(array: NDArray[np.floating[Any]]) -> bool:
@@ -274,6 +254,11 @@ def _check_weights(path: Path, config: ModelConfig, vocabulary: Vocabulary, weig
     for name in sorted(expected.keys() ^ weights.keys()):
         state = "is missing" if name in expected else "does not belong to the model"
         raise CheckpointError(f"{path}: tensor {name} {state}")
+    if config.kind == "ngram":
+        text = weights[TEXT]
+        if text.ndim != 1 or text.dtype.kind != "u" or not text.size > 0 or text.max() >= len(vocabulary):
+            raise CheckpointError(f"{path}: {TEXT}: expected ids below {len(vocabulary)}, and found others, or none")
+        return
     for name, shape in expected.items():
         array = weights[name]
         if array.shape != shape or array.dtype != np.float32:

@@ -19,6 +19,17 @@ from typing import Any, ClassVar, Self
 from charrnn.errors import CharRNNError, UsageError
 
 CELL_NAMES = ("lstm", "gru", "rnn")
+#: Kinds of models, and the settings that each has.
+MODELS = {
+    "recurrent": (
+        "cell", "num_layers", "hidden_size", "embedding_size", "connections", "layer_norm", "tie_weights",
+        "forget_bias", "input_dropout", "dropout", "output_dropout", "weight_dropout",
+    ),
+    "ngram": ("order",),
+    "nn": ("context", "hidden_size", "dropout"),
+    "tcn": ("num_layers", "hidden_size", "kernel_size", "dropout"),
+    "transformer": ("num_layers", "hidden_size", "num_heads", "context", "dropout"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -164,10 +175,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """The architecture; with the vocabulary it fixes every tensor's shape."""
+    """The architecture; with the vocabulary it fixes every tensor's shape.
 
+    A setting that a kind of model does not have stays ``None`` (see :data:`MODELS`).
+    """
+
+    model: str = setting(
+        None, "str", "Kind of model: recurrent, or a baseline to set beside it.", choices=tuple(MODELS)
+    )
     cell: str = setting(None, "str", "Recurrent cell.", choices=CELL_NAMES)
-    num_layers: int = setting(None, "int", "Recurrent layers L.", minimum=1, maximum=64)
+    num_layers: int = setting(None, "int", "Layers L.", minimum=1, maximum=64)
     hidden_size: int = setting(None, "int", "Units per layer H.", minimum=1, maximum=16384)
     embedding_size: int = setting(None, "int", "Size of a character's vector E.", minimum=1, maximum=16384)
     connections: str = setting(
@@ -189,6 +206,28 @@ class ModelConfig(Settings):
     weight_dropout: float = setting(
         None, "float", "Share of recurrent weights dropped (DropConnect).", minimum=0, maximum=0.95
     )
+    context: int = setting(
+        None, "int", "Characters that a layer of an nn or a transformer sees.", minimum=1, maximum=4096
+    )
+    kernel_size: int = setting(None, "int", "Taps of a tcn's convolutions.", minimum=2, maximum=64)
+    num_heads: int = setting(None, "int", "Attention heads of a transformer.", minimum=1, maximum=256)
+    order: int = setting(None, "int", "Characters of an ngram model's longest n-grams.", minimum=1, maximum=20)
+
+    @property
+    def kind(self) -> str:
+        """The kind of model; recurrent unless another is asked for."""
+        return self.model or "recurrent"
+
+    def check_kind(self) -> None:
+        """Raises UsageError for a setting that this kind of model does not have."""
+        for name in self.to_mapping():
+            if name != "model" and name not in MODELS[self.kind]:
+                kinds = [kind for kind, names in MODELS.items() if name in names]
+                raise UsageError(f"{flag(name)}: a {self.kind} model has none; it belongs to {', '.join(kinds)}")
+        if self.num_heads is not None and self.hidden_size is not None and self.hidden_size % (2 * self.num_heads):
+            raise UsageError(
+                f"--hidden-size {self.hidden_size}: expected a multiple of twice --num-heads {self.num_heads}"
+            )
 
 
 @dataclass(frozen=True)

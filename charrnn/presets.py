@@ -6,7 +6,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from charrnn.config import Config, ModelConfig, TrainingConfig
+from charrnn.architectures import title, weight_shapes
+from charrnn.config import Config, ModelConfig, TrainingConfig, flag
 from charrnn.errors import UsageError
 
 #: Everything that does not depend on the text or the machine.
@@ -65,6 +66,9 @@ CUDA_EMBEDDING_SIZE, CUDA_BATCH_SIZE = 128, 128
 SPEED = {"cpu-fp32": 15.0, "cpu-bf16": 50.0, "cpu-amx": 110.0, "mps": 300.0, "cuda": 4000.0}
 
 
+#: How much slower the baselines are than recurrent layers with a kernel of their own.
+SLOWER = 2.0
+
 #: However narrow, no network trains faster than this on a CPU, in characters a second (measured: 2 x 128, 289,000).
 FASTEST_ON_CPU = 300_000.0
 
@@ -86,6 +90,8 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
         machine: a key of ``SPEED``.
         preset: a size by name, or ``auto`` for the one that the text and the time allow.
     """
+    if given.model.kind != "recurrent":
+        return _settle_baseline(given, characters, machine, preset)
     training, reasons = given.training, []
     size, why = _size(characters, machine, training) if preset == "auto" else (preset, "as asked")
     model = given.model.over(_model(size, machine))
@@ -123,6 +129,63 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
         shares = ", ".join(f"{name.replace('_', ' ')} {share:g}" for name, share in chosen.items())
         reasons.append(f"{shares}: the text is passed about {passes:.0f} times")
     return Choice(Config(given.model.over(dropped.over(model)), training.over(usual)), tuple(reasons))
+
+
+#: Sizes of the baselines by name. A Transformer's are those of nanoGPT's recipes for a CPU and for a GPU, and between.
+BASELINES: dict[str, dict[str, ModelConfig]] = {
+    "nn": {
+        "small": ModelConfig(context=8, hidden_size=512),
+        "base": ModelConfig(context=12, hidden_size=1024),
+        "large": ModelConfig(context=20, hidden_size=2048),
+    },
+    "tcn": {
+        "small": ModelConfig(num_layers=6, hidden_size=128, kernel_size=3),
+        "base": ModelConfig(num_layers=7, hidden_size=256, kernel_size=3),
+        "large": ModelConfig(num_layers=8, hidden_size=512, kernel_size=3),
+    },
+    "transformer": {
+        "small": ModelConfig(num_layers=4, hidden_size=128, num_heads=4, context=64),
+        "base": ModelConfig(num_layers=6, hidden_size=256, num_heads=4, context=128),
+        "large": ModelConfig(num_layers=6, hidden_size=384, num_heads=6, context=256),
+    },
+    "ngram": {
+        "small": ModelConfig(order=5), "base": ModelConfig(order=8), "large": ModelConfig(order=12),
+        "xlarge": ModelConfig(order=20),
+    },
+}  # fmt: skip
+#: Their learning rates.
+BASELINE_RATES = {"nn": 0.004, "tcn": 0.003, "transformer": 0.002}
+
+
+def counted(given: Config, preset: str) -> Config:
+    """The settings of an n-gram model.
+
+    Raises:
+        UsageError: a setting of a training by steps is given.
+    """
+    for name in given.training.to_mapping():
+        raise UsageError(f"{flag(name)}: an ngram model counts its text once; it has no such setting")
+    sizes = BASELINES["ngram"]
+    return Config(given.model.over(sizes["base" if preset == "auto" else preset]))
+
+
+def _settle_baseline(given: Config, characters: int, machine: str, preset: str) -> Choice:
+    kind = given.model.kind
+    sizes = BASELINES[kind]
+    if preset not in ("auto", *sizes):
+        raise UsageError(f"--preset {preset}: a {kind} model has none; there are {', '.join(sizes)}")
+    size = ("base" if machine in ("cuda", "mps") else "small") if preset == "auto" else preset
+    model, training = given.model.over(sizes[size]), given.training
+    model.check_kind()
+    reasons = [f"size {size} ({title(model)})"]
+    if not training.lengths():
+        epochs = round(min(MOST_EPOCHS, max(1.0, _passes(model.hidden_size, machine) / characters)), 1)
+        training = dataclasses.replace(training, epochs=epochs)
+        reasons.append(f"{epochs:g} epochs: enough for this size on a text of {characters:,} characters")
+    settled = training.over(dataclasses.replace(TRAINING, learning_rate=BASELINE_RATES[kind]))
+    passes = expected_epochs(settled, characters, speed(model, machine))
+    share = next(share for most, share in DROPOUT if passes <= most)
+    return Choice(Config(model.over(ModelConfig(dropout=share)), settled), tuple(reasons))
 
 
 #: Characters of a training below which it learns more from twice as many steps of half the size, though each step then
@@ -182,7 +245,12 @@ def _rate(units: int) -> float:
 
 
 def speed(model: ModelConfig, machine: str) -> float:
-    """Expected training speed in characters per second, by the weights of the recurrent layers, an LSTM's."""
+    """Expected training speed in characters per second, by the weights of the layers, as if they were an LSTM's."""
+    if model.kind == "ngram":
+        return FASTEST_ON_CPU
+    if model.kind != "recurrent":
+        weights = weight_shapes(model, 0).values()
+        return SPEED[machine] * 1e9 / sum(map(math.prod, weights)) / SLOWER
     H, E = model.hidden_size, model.embedding_size
     fastest = FASTEST_ON_CPU if machine.startswith("cpu") else math.inf
     return min(SPEED[machine] * 1e9 / (4 * H * (H + E) + (model.num_layers - 1) * 8 * H * H), fastest)

@@ -74,7 +74,11 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     from charrnn.checkpoint import parts_of
 
     config, symbols = parts_of(path, document)
-    parameters = parameters_by_part(config.model, symbols)
+    parameters = (
+        {"n-grams": int(document["record"]["parameters"])}
+        if config.model.kind == "ngram"
+        else parameters_by_part(config.model, symbols)
+    )
     return {
         "schema": 1,
         "kind": "checkpoint",
@@ -93,11 +97,11 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
 
 def parameters_by_part(config: ModelConfig, symbols: int) -> dict[str, int]:
     """How many trained values each part of the network has."""
-    from charrnn.checkpoint import weight_shapes
+    from charrnn.architectures import weight_shapes
 
     parts: dict[str, int] = {}
     for name, shape in weight_shapes(config, symbols).items():
-        part = ".".join(name.split(".")[:-1]).replace("layers.", "layer ").replace("norms.", "norm ")
+        part = (name.rpartition(".")[0] or name).replace("layers.", "layer ").replace("norms.", "norm ")
         parts[part] = parts.get(part, 0) + math.prod(shape)
     return parts
 
@@ -119,21 +123,23 @@ def _facts(described: dict[str, Any]) -> Facts:
 
 
 def _tell(fact: Facts, described: dict[str, Any]) -> None:
+    from charrnn.architectures import title
     from charrnn.checkpoint import run_name
+    from charrnn.config import ModelConfig
 
     model, training = described["config"]["model"], described["config"]["training"]
     record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
     fact("checkpoint", f"{described['path']} ({described['bytes'] / 1e6:.1f} MB)", "bold")
-    extras = [model["connections"]] if model["connections"] != "plain" else []
-    extras += ["layer normalisation"] if model["layer_norm"] else []
-    extras += ["tied weights"] if model["tie_weights"] else []
-    fact("model", f"{model['cell'].upper()}, {model['num_layers']} x {model['hidden_size']}, " + ", ".join(
-        [f"character vectors of {model['embedding_size']}", *extras]))  # fmt: skip
+    extras = [f"character vectors of {model['embedding_size']}"] if "embedding_size" in model else []
+    extras += [model["connections"]] if model.get("connections", "plain") != "plain" else []
+    extras += ["layer normalisation"] if model.get("layer_norm") else []
+    extras += ["tied weights"] if model.get("tie_weights") else []
+    fact("model", ", ".join([title(ModelConfig.from_mapping(model, "model")), *extras]))
     fact("vocabulary", f"{vocabulary['symbols'] - 1:,} {vocabulary['unit']}s and unknown")
     fact("parameters", f"{described['parameters']:,}")
     for part, count in described["parameters_by_part"].items():
         fact("", f"{count:>12,}  {part}")
-    rates = {name: model[name] for name in ("input_dropout", "dropout", "output_dropout", "weight_dropout")}
+    rates = {name: rate for name, rate in model.items() if name.endswith("dropout")}
     if any(rates.values()):
         fact("dropout", ", ".join(f"{name.replace('_', ' ')} {rate:g}" for name, rate in rates.items() if rate))
     if corpus:
@@ -149,8 +155,9 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
         if "init_from" in record:
             fact("began from", _origin(record["init_from"]))
         fact("made with", ", ".join(f"{key} {value}" for key, value in record["environment"].items()))
-    fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
-         f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
+    if training:
+        fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
+             f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
     if described["resumable"]:
         name = shlex.quote(run_name(Path(described["path"]).parent))
         fact("resume", f"charrnn train --resume --run {name}", "green")

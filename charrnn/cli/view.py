@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from charrnn.architectures import title
 from charrnn.cli.console import err, note
 from charrnn.training.advice import advice
 from charrnn.training.events import Event, Preview, Report, Started
@@ -61,7 +62,7 @@ def heading(session: Session, event: Started) -> str:
     """What is trained on what, where."""
     model = session.trainer.config.model
     return (
-        f"{session.run.name}: {model.cell.upper()} {model.num_layers} x {model.hidden_size}, {event.parameters:,} "
+        f"{session.run.name}: {title(model)}, {event.parameters:,} "
         f"parameters, {event.batch_size} streams, {event.windows_per_epoch:,} steps an epoch; {event.compute}"
     )
 

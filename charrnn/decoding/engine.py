@@ -100,7 +100,8 @@ def together(engines: Sequence[Engine]) -> Engine:
 
 
 def _engine_for(checkpoint: Checkpoint, device: str, batch: int) -> Engine:
-    if device == "cpu" or (device == "auto" and batch < LARGE_BATCH):
+    kind = checkpoint.config.model.kind
+    if device == "cpu" or (device == "auto" and batch < LARGE_BATCH) or kind == "ngram":
         return _on_cpu(checkpoint)
     import torch
 
@@ -114,11 +115,20 @@ def _engine_for(checkpoint: Checkpoint, device: str, batch: int) -> Engine:
     from charrnn.model.drawing import DrawingTorchEngine
     from charrnn.model.torch_engine import TorchEngine
 
-    kind = DrawingTorchEngine if device == "cuda" else TorchEngine
-    return kind.from_checkpoint(checkpoint, device)
+    engine = DrawingTorchEngine if device == "cuda" and kind == "recurrent" else TorchEngine
+    return engine.from_checkpoint(checkpoint, device)
 
 
 def _on_cpu(checkpoint: Checkpoint) -> Engine:
+    kind = checkpoint.config.model.kind
+    if kind == "ngram":
+        from charrnn.baselines.ngram import NGramEngine
+
+        return NGramEngine.from_checkpoint(checkpoint)
+    if kind != "recurrent":
+        from charrnn.model.torch_engine import TorchEngine
+
+        return TorchEngine.from_checkpoint(checkpoint)
     from charrnn.decoding import native_engine
 
     if native_engine.runs(checkpoint.config.model):

@@ -17,7 +17,7 @@ from charrnn.data.reading import Reader
 from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
 from charrnn.data.vocabulary import Unit, Vocabulary, to_codes
-from charrnn.decoding.engine import Engine, together
+from charrnn.decoding.engine import Engine, engine_for, together
 from charrnn.decoding.ensemble import Model, members
 from charrnn.decoding.generator import Sample, read
 from charrnn.errors import TextError, UsageError
@@ -34,7 +34,10 @@ def scoring_engine(model: Model, characters: int, device: str = "auto") -> Engin
 
 
 def _scoring_engine(checkpoint: Checkpoint, characters: int, device: str) -> Engine:
-    if device in ("auto", "cpu") and characters <= SHORT_TEXT:
+    kind = checkpoint.config.model.kind
+    if kind == "ngram":
+        return engine_for(checkpoint)
+    if device in ("auto", "cpu") and characters <= SHORT_TEXT and kind == "recurrent":
         from charrnn.decoding.numpy_engine import NumpyEngine
 
         return NumpyEngine.from_checkpoint(checkpoint)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from charrnn.errors import UsageError
+
 if TYPE_CHECKING:
     from charrnn.inspection.report import Report
     from charrnn.inspection.subject import Subject
@@ -37,13 +39,14 @@ class View:
 
     ``length`` is how many characters of text it looks at by default; ``None``: it looks at no text, 0: at all of the
     text if one is named, and at its own otherwise. ``argument`` is the name and the help of what stands before the
-    checkpoint.
+    checkpoint. ``cells``: it is about a recurrent model's cells.
     """
 
     help: str
     length: int | None
     argument: tuple[str, str] | None = None
     options: tuple[tuple[str, Option], ...] = ()
+    cells: bool = False
 
 
 #: Characters that a view looks at, at most: of each, all that happened inside is in memory.
@@ -62,18 +65,21 @@ VIEWS: dict[str, View] = {
             ("top", Option(3, "How many cells to keep for each feature.")),
             ("seed", Option(0, "Seed of the shifted labels and of the untrained network.", minimum=0, maximum=_SEEDS)),
         ),
+        cells=True,
     ),
     "cell": View(
         "The text painted with what one cell does.", 2000,
         argument=("LAYER.UNIT", "Which cell, both counted from 0, as inspect cells names it: 1.37."),
+        cells=True,
     ),
-    "gates": View("How long each gate is shut or open.", 5000),
+    "gates": View("How long each gate is shut or open.", 5000, cells=True),
     "gradients": View(
         "How far back a loss reaches: the vanishing gradient, measured.", 5000,
         options=(
             ("reach", Option(200, "How many characters back to look.", maximum=2000)),
             ("places", Option(16, "How many characters' losses to average over.", maximum=1000)),
         ),
+        cells=True,
     ),
     "beam": View(
         "The tree of a beam search beside the greedy path.", None,
@@ -99,6 +105,13 @@ VIEWS: dict[str, View] = {
 
 
 def inspect(name: str, subject: Subject, *arguments: str, **options: Any) -> Report:
-    """Run a view by its name."""
+    """Run a view by its name.
+
+    Raises:
+        UsageError: it is about cells, and the model has none.
+    """
+    kind = subject.checkpoint.config.model.kind
+    if VIEWS[name].cells and kind != "recurrent":
+        raise UsageError(f"inspect {name}: a model of kind {kind} has no cells; take an rnn, an lstm or a gru")
     report: Report = getattr(import_module(f"{__name__}.{name}"), name)(subject, *arguments, **options)
     return report

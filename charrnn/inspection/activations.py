@@ -101,51 +101,33 @@ def _layer_norm(xp: Any, y: Array, weight: Array, bias: Array) -> Array:
     return centred / xp.sqrt((centred**2).mean(-1) + 1e-5)[..., None] * weight + bias
 
 
-@dataclass(frozen=True)
-class Activations:
-    """What happened while a text was read.
-
-    Attributes:
-        logits: (T, V); row t predicts character t: the row before anything was read is first.
-        parts: by name (T, L, H); entry t is after reading character t.
-    """
-
-    logits: NDArray[np.float32]
-    parts: dict[str, NDArray[np.float32]]
-
+#: What happened while a text was read, by name (T, L, H); entry t is after reading character t.
+Activations = dict[str, NDArray[np.float32]]
 
 #: Characters whose logits and intermediate products are in memory at once.
 WINDOW = 1024
 
 
-def activations(
-    checkpoint: Checkpoint, ids: NDArray[np.integer[Any]], names: str = "h", *, logits: bool = True
-) -> Activations:
+def activations(checkpoint: Checkpoint, ids: NDArray[np.integer[Any]], names: str = "h") -> Activations:
     """Read a text, as if a newline stood before it, and record what ``names`` lists.
 
     Args:
         ids: the text in the checkpoint's ids, (T,).
         names: parts of the state and gates, one letter each: ``"hc"``, ``"ifo"``.
-        logits: whether they are wanted; without, that array has no rows.
     """
     config, T = checkpoint.config.model, len(ids)
     padded = np.append(checkpoint.vocabulary.index("\n"), np.asarray(ids, np.int64))[:, None]  # (T + 1, 1)
     parts = {name: np.empty((T, config.num_layers, config.hidden_size), np.float32) for name in names}
-    rows: list[NDArray[np.float32]] = []
     states: States | None = None
     for at in range(0, T + 1, WINDOW):
         record = run(np, config, checkpoint.weights, padded[at : at + WINDOW], states, keep=frozenset(names))
         states = record.states
-        if logits:
-            rows.append(record.logits[:, 0])
         skip = 1 if at == 0 else 0  # nothing is told of the newline before the text
         for name, array in parts.items():
             for layer, kept in enumerate(record.parts):
                 values = np.asarray(kept[name][skip:]).reshape(-1, config.hidden_size)
                 array[at - 1 + skip : at - 1 + skip + len(values), layer] = values
-    vocabulary_size = len(checkpoint.vocabulary)
-    table = np.concatenate(rows)[:T] if rows else np.empty((0, vocabulary_size), np.float32)
-    return Activations(table, parts)
+    return parts
 
 
 def memory(checkpoint: Checkpoint) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.decoding.engine import Engine, State
-from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.evaluation.evaluator import scoring_engine
 from charrnn.inspection.report import Branch, Note, Report, Table, Tree, shown
 from charrnn.inspection.subject import Subject
 
@@ -80,7 +80,7 @@ def path(nodes: list[Node], node: Node) -> list[Node]:
 def beam(subject: Subject, prompt: str, width: int = 4, depth: int = 20) -> Report:
     """The tree of a beam search from a prompt, and the greedy path to set beside it."""
     vocabulary = subject.checkpoint.vocabulary
-    engine = NumpyEngine.from_checkpoint(subject.checkpoint)
+    engine = scoring_engine(subject.checkpoint, 1)
     ids = np.append(vocabulary.index("\n"), vocabulary.encode(prompt))
     rows, state = engine.run(ids[:, None], engine.initial_state(1))
     logits = rows[-1]

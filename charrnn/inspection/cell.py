@@ -40,7 +40,7 @@ def cell(subject: Subject, address: str) -> Report:
     layer, unit = parse_unit(address, subject.checkpoint.config.model)
     subject.require(1)
     part = memory(subject.checkpoint)
-    values = activations(subject.checkpoint, subject.ids, part, logits=False).parts[part][:, layer, unit]
+    values = activations(subject.checkpoint, subject.ids, part)[part][:, layer, unit]
     values = (np.tanh(values) if part == "c" else values).astype(np.float64)
     name = "tanh(c)" if part == "c" else "h"
     hovers = [f"{shown(symbol)}  {value:+.2f}" for symbol, value in zip(subject.symbols, values, strict=True)]

@@ -43,10 +43,10 @@ def cells(subject: Subject, feature: tuple[str, ...] = (), top: int = 3, seed: i
     H = checkpoint.config.model.hidden_size
     part = memory(checkpoint)
 
-    record = activations(checkpoint, subject.ids, "".join(CELLS[checkpoint.config.model.cell].state), logits=False)
-    found = find(record.parts[part].reshape(T, -1), features, top, seed)
-    random = activations(untrained(checkpoint, seed), subject.ids, part, logits=False)
-    chance = {item.feature: item.score for item in find(random.parts[part].reshape(T, -1), features, 1, seed)}
+    record = activations(checkpoint, subject.ids, "".join(CELLS[checkpoint.config.model.cell].state))
+    found = find(record[part].reshape(T, -1), features, top, seed)
+    random = activations(untrained(checkpoint, seed), subject.ids, part)
+    chance = {item.feature: item.score for item in find(random[part].reshape(T, -1), features, 1, seed)}
     picks = sorted({divmod(item.cell, H) for item in found})
     lost = clamp_bits(checkpoint, subject.ids, record, picks)
 
@@ -106,9 +106,9 @@ def clamp_bits(
     mask = np.zeros((config.num_layers, B, config.hidden_size), bool)
     for lane, (layer, unit) in enumerate(picks, start=1):
         mask[layer, lane, unit] = True
-    means = np.broadcast_to(record.parts["h"].mean(0)[:, None], mask.shape)
+    means = np.broadcast_to(record["h"].mean(0)[:, None], mask.shape)
     states: States = [
-        tuple(np.repeat(record.parts[name][middle - 2, layer][None], B, 0) for name in CELLS[config.cell].state)
+        tuple(np.repeat(record[name][middle - 2, layer][None], B, 0) for name in CELLS[config.cell].state)
         for layer in range(config.num_layers)
     ]
     text = np.asarray(ids[middle - 1 : middle + CLAMPED], np.int64)  # the first only leads to the second

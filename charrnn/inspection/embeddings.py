@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.errors import UsageError
 from charrnn.inspection.report import Chart, Note, Report, Series, Table, shown
 from charrnn.inspection.subject import Subject
 
@@ -39,8 +40,14 @@ def cosines(vectors: Floats) -> Floats:
 
 
 def embeddings(subject: Subject, top: int = 5) -> Report:
-    """The map and the ``top`` neighbours of each character; ``unknown`` is left out."""
+    """The map and the ``top`` neighbours of each character; ``unknown`` is left out.
+
+    Raises:
+        UsageError: the model has no such vectors.
+    """
     vocabulary = subject.checkpoint.vocabulary
+    if "embedding.weight" not in subject.checkpoint.weights:
+        raise UsageError("inspect embeddings: an n-gram model knows characters apart, and no vectors of them")
     count = len(vocabulary.codes)
     vectors = subject.checkpoint.weights["embedding.weight"][:count].astype(np.float64)
     names = [vocabulary.character(i) for i in range(count)]

@@ -28,7 +28,7 @@ def gates(subject: Subject) -> Report:
     if names is None:
         raise UsageError(f"inspect gates: a model of {config.cell} cells has no gates; take an lstm or a gru")
     subject.require(1)
-    parts = activations(subject.checkpoint, subject.ids, "".join(names), logits=False).parts
+    parts = activations(subject.checkpoint, subject.ids, "".join(names))
     left = {gate: (parts[gate] < SHUT).mean(0) for gate in names}  # (L, H) each
     right = {gate: (parts[gate] > OPEN).mean(0) for gate in names}
 

@@ -5,14 +5,30 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from charrnn.evaluation.evaluator import scoring_engine
 from charrnn.evaluation.metrics import unknown_cost
-from charrnn.inspection.activations import activations
 from charrnn.inspection.report import Note, Painted, Report, shown
 from charrnn.inspection.subject import Subject
 
 #: Bits at which a colour is full: a character that the model gave less than 1 in 256.
 FULL = 8.0
+
+
+#: Characters that are read at once.
+WINDOW = 1024
+
+
+def _logits(subject: Subject) -> NDArray[np.float32]:
+    """(T, V); row t is what was expected in the place of character t."""
+    engine = scoring_engine(subject.checkpoint, len(subject.ids))
+    before = np.append(subject.checkpoint.vocabulary.index("\n"), subject.ids[:-1])[:, None]  # (T, 1)
+    state, rows = engine.initial_state(1), []
+    for at in range(0, len(before), WINDOW):
+        logits, state = engine.run(before[at : at + WINDOW], state)
+        rows.append(logits[:, 0])
+    return np.concatenate(rows)
 
 
 def text(subject: Subject, top: int = 5) -> Report:
@@ -23,7 +39,7 @@ def text(subject: Subject, top: int = 5) -> Report:
     """
     subject.require(1)
     vocabulary = subject.checkpoint.vocabulary
-    logits = activations(subject.checkpoint, subject.ids, "").logits.astype(np.float64)  # (T, V)
+    logits = _logits(subject).astype(np.float64)  # (T, V)
     logits -= logits.max(-1, keepdims=True)
     nats = np.log(np.exp(logits).sum(-1, keepdims=True)) - logits  # (T, V)
     cost = unknown_cost(vocabulary) * (np.asarray(subject.ids) == vocabulary.unknown)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from charrnn.cells import CELLS
-from charrnn.checkpoint import weight_shapes
+from charrnn.architectures import ARCHITECTURES, state_shapes, weight_shapes
 from charrnn.config import Config
 from charrnn.errors import ResourceError, UsageError
 from charrnn.model import sequence
@@ -110,8 +109,9 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
     # Beside the weights their average, their gradients, and the optimiser's two averages of those, in float32; of each
     # character in a window the gates and the logits, in 16 bits.
     window = min(characters, training.batch_size * training.sequence_length)
-    kept = model.num_layers * CELLS[model.cell].num_gates * model.hidden_size + symbols
-    needed, there = 5 * 4 * weights + 2 * window * kept, memory_of(compute.device)
+    kept = ARCHITECTURES[model.kind].kept(model) + symbols
+    state = sum(map(math.prod, state_shapes(model, training.batch_size)))
+    needed, there = 5 * 4 * weights + 4 * state + 2 * window * kept, memory_of(compute.device)
     if there is not None and needed > there:
         raise ResourceError(
             f"{weights:,} weights and {window:,} characters at once need {needed / 1e9:,.1f} GB of memory or more, "

@@ -46,6 +46,7 @@ class DrawingTorchEngine(TorchEngine):
 
     def __init__(self, model: CharRNN, device: str | torch.device = "cpu") -> None:
         super().__init__(model, device)
+        self.network = model
         self.graphs = Graphs(self.device) if self.device.type == "cuda" else None
         self._desk: Desk | None = None
 
@@ -105,14 +106,14 @@ class DrawingTorchEngine(TorchEngine):
 
     def _draw(self, desk: Desk, count: int) -> None:
         """Draw T = ``count`` characters of each sequence: a fixed sequence of operations on the desk's tensors."""
-        head, several = self.model.head, len(desk.mask) > 1
+        head, several = self.network.head, len(desk.mask) > 1
         scores = gumbel(desk.keys[:count], self.symbols).mul_(desk.temperature)  # (T, B, V)
         scores[0].add_(desk.logits)
         scores[1:].add_(head.bias)
         if not several:
             scores.add_(desk.mask)
         places = desk.places
-        state = [tuple(part[k] for part in desk.state) for k in range(len(self.model.layers))]
+        state = [tuple(part[k] for part in desk.state) for k in range(len(self.network.layers))]
         chosen: list[Tensor] = []  # (B,) each
         outputs: list[Tensor] = []  # what the head reads, (B, H) each
         for t in range(count):
@@ -141,7 +142,7 @@ class DrawingTorchEngine(TorchEngine):
 
         By the fused cell: over a single step, the fused layer's preparations take longer than its work.
         """
-        model, after = self.model, []
+        model, after = self.network, []
         x = model.embedding(ids)  # (B, E)
         for k, layer in enumerate(model.layers):
             cell = getattr(torch, f"{layer.mode}_cell".lower())  # lstm_cell, gru_cell, rnn_tanh_cell

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from charrnn.architectures import weight_shapes
 from charrnn.cells import CELLS, connect
-from charrnn.checkpoint import weight_shapes
 from charrnn.config import ModelConfig
 from charrnn.model import sequence
 

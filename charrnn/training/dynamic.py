@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from charrnn.decoding.ensemble import members as members_of
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, Piece, cross_entropy
+from charrnn.model.build import build
 from charrnn.model.compute import choose_compute
-from charrnn.model.network import CharRNN
 from charrnn.training.optimizer import AdamW
 
 DIVERGED = "learning from the text diverged; its learning rate is too high for this model"
@@ -65,10 +65,10 @@ class Learner:
     def __init__(self, checkpoint: Checkpoint, settings: Adaptation, device: str = "auto") -> None:
         self.checkpoint = checkpoint
         self.device = choose_compute(device, "fp32").device
-        undropped = replace(
-            checkpoint.config.model, input_dropout=0.0, dropout=0.0, output_dropout=0.0, weight_dropout=0.0
-        )
-        self.model = CharRNN(undropped, len(checkpoint.vocabulary))
+        model = checkpoint.config.model
+        rates: dict[str, Any] = {name: 0.0 for name in model.to_mapping() if name.endswith("dropout")}
+        undropped = replace(model, **rates)
+        self.model = build(undropped, len(checkpoint.vocabulary))
         self.model.load_weights(checkpoint.weights)
         # In evaluation mode cuDNN's layers give no gradients.
         self.model.to(self.device).train()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from charrnn.architectures import BY_SYMBOL
 from charrnn.checkpoint import Arrays, Checkpoint
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError
-from charrnn.model.network import CharRNN
+from charrnn.model.build import build
 
 
 def fit_vocabulary(checkpoint: Checkpoint, corpus: Corpus, seed: int) -> tuple[Checkpoint, str]:
@@ -23,14 +24,14 @@ def fit_vocabulary(checkpoint: Checkpoint, corpus: Corpus, seed: int) -> tuple[C
     old, new = checkpoint.vocabulary, corpus.vocabulary
     if old.unit != new.unit:
         raise CheckpointError(f"{checkpoint.path}: its characters are {old.unit}s, the corpus's {new.unit}s")
-    fresh = CharRNN(checkpoint.config.model, len(new), torch.Generator().manual_seed(seed)).weights()
+    fresh = build(checkpoint.config.model, len(new), torch.Generator().manual_seed(seed)).weights()
     table = new.translation(old)  # (V new,) old id, or unknown's
     known = table != old.unknown
     known[-1] = True
     weights: Arrays = {}
     for name, array in checkpoint.weights.items():
         rows = np.array(array)
-        if name in ("embedding.weight", "head.weight", "head.bias"):
+        if name in BY_SYMBOL:
             rows = np.where(known.reshape(-1, *[1] * (array.ndim - 1)), array[table], fresh[name])
         weights[name] = rows.astype(np.float32)
     added, dropped = int((~known).sum()), len(old) - int(known.sum())

@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from charrnn.checkpoint import weight_shapes
+from charrnn.architectures import weight_shapes
 from charrnn.config import Config, ModelConfig, Setting, Settings, TrainingConfig, flag, plain
 from charrnn.errors import UsageError
 from charrnn.presets import expected_epochs, settle, speed
@@ -155,6 +155,8 @@ def cheapest_first(points: Sequence[Point], *, characters: int, symbols: int, pr
 
     def work(point: Point) -> float:
         machine = "cuda" if cuda else "cpu-fp32"
+        if point.config.model.kind == "ngram":
+            return float(point.config.model.order or 0)
         config = settle(point.config, characters=characters, machine=machine, preset=preset).config
         if config.training.time_limit is not None:
             return config.training.time_limit

@@ -15,8 +15,9 @@ from charrnn.errors import CheckpointError, TextError, UsageError
 from charrnn.evaluation.evaluator import trained_on
 from charrnn.model import sequence
 from charrnn.model.compute import Compute, check_memory, choose_compute
-from charrnn.presets import check_preset, settle
+from charrnn.presets import check_preset, counted, settle
 from charrnn.provenance import environment
+from charrnn.training.counting import Counting
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
 from charrnn.training.run import EXHAUSTED, FINISHED, Notify, Run, rewind
@@ -33,14 +34,14 @@ class Session:
     """A run that is ready: iterate over ``events()`` to train it."""
 
     run: Run
-    trainer: Trainer
+    trainer: Trainer | Counting
     corpus: Corpus
     notify: Notify = lambda line: None
 
     def events(self) -> Iterator[Event]:
         """Train, writing the run's folder."""
         self.trainer.saved = lambda first: self.run.saved(self.notify, first)
-        return self.run.record(self.trainer.run(), self.notify, self.trainer.config.training.keep)
+        return self.run.record(self.trainer.run(), self.notify, self.trainer.config.training.keep or 1)
 
     def stop(self) -> None:
         """Ask for an end after this step; the state is saved."""
@@ -64,6 +65,7 @@ def begin(
         UsageError, TextError, CheckpointError, ResourceError: as the message says.
     """
     given.training.check_one_length()
+    given.model.check_kind()
     check_preset(preset)
     characters = corpus.splits["train"].characters
     if characters < 2:
@@ -76,6 +78,9 @@ def begin(
         start, given = _start(init_from, corpus, given, root, notify)
         origin = {"path": str(start.path), "sha256": read_document(start.path)["sha256"]} if start.path else None
         command += ["--init-from", init_from]
+    if given.model.kind == "ngram":
+        counting = Counting(counted(given, preset), corpus)
+        return Session(Run.create(root, name, corpus.name, counting.config, command, force=force), counting, corpus)
     compute = choose_compute(given.training.device or "auto", given.training.precision or "auto")
     if compute.device.type == "cpu" and not sequence.compiled():
         notify("note: installed without a C compiler, so training and sampling are slower than they could be")
@@ -101,7 +106,7 @@ def _start(init_from: str, corpus: Corpus, given: Config, root: Path, notify: No
     theirs = source.config.model
     rates = ("input_dropout", "dropout", "output_dropout", "weight_dropout")
     for key, value in given.model.to_mapping().items():
-        if key not in rates and value != getattr(theirs, key):
+        if key not in rates and value != (theirs.kind if key == "model" else getattr(theirs, key)):
             option = flag(key)
             raise UsageError(f"{option} {value}: {source.path} has {getattr(theirs, key)}; fine-tuning keeps the model")
     start, note = fit_vocabulary(source, corpus, given.training.seed or 0)
@@ -130,13 +135,15 @@ def resume(
     path = locate(name, root, LAST)
     run = Run.held(path.parent, root)
     last = run.saved(notify)
+    if last.config.model.kind == "ngram":
+        raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
     if not last.progress:
         raise CheckpointError(f"{path}: holds no training state; resume from the run's {LAST}")
     changes = given.to_mapping()
     for table, values in changes.items():
         for key, value in values.items():
             if table == "model" or key not in RESUMABLE:
-                current = getattr(getattr(last.config, table), key)
+                current = last.config.model.kind if key == "model" else getattr(getattr(last.config, table), key)
                 if value != current:
                     option = flag(key)
                     raise UsageError(f"{option} {value}: the run has {current}; for other settings use --init-from")

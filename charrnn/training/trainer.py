@@ -23,8 +23,8 @@ from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import DivergedError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.evaluation.metrics import unknown_cost
+from charrnn.model.build import build
 from charrnn.model.compute import Compute
-from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started, WentBack
 from charrnn.training.graph import CUDA, GraphedStep
@@ -81,7 +81,7 @@ class Trainer:
         self.config, self.corpus, self.compute, self.origin, self.notify = config, corpus, compute, origin, notify
         training = config.training
         vocabulary = corpus.vocabulary
-        self.model = CharRNN(config.model, len(vocabulary), torch.Generator().manual_seed(training.seed))
+        self.model = build(config.model, len(vocabulary), torch.Generator().manual_seed(training.seed))
         if start is not None:
             self.model.load_weights(start.weights)
         self.model.to(compute.device)
@@ -504,7 +504,8 @@ class Trainer:
         return False
 
     def _preview(self) -> str:
-        engine = NumpyEngine(self.config.model, len(self.corpus.vocabulary), self.averaged.weights())
+        recurrent = self.config.model.kind == "recurrent"
+        engine = NumpyEngine.from_checkpoint(self._checkpoint({})) if recurrent else self.engine
         settings = Sampling(length=PREVIEW_LENGTH, temperature=0.8, seed=self.config.training.seed)
         return generate(engine, self.corpus.vocabulary, settings=settings, utf8=self.corpus.utf8)[0].text
 

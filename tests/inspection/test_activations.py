@@ -25,25 +25,25 @@ SHAPES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("changes", SHAPES)
-def test_logits_are_the_engines(
-    model: Model, text: str, cell: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "WINDOW", 37)  # so that the text takes several windows
+def test_logits_are_the_engines(model: Model, text: str, cell: str, changes: dict[str, Any]) -> None:
     checkpoint = model(cell, **changes)
     ids = checkpoint.vocabulary.encode(text[:150])
     engine = NumpyEngine.from_checkpoint(checkpoint)
     inputs = np.append(checkpoint.vocabulary.index("\n"), ids[:-1])
     expected, _ = engine.run(inputs[:, None], engine.initial_state(1))
-    np.testing.assert_allclose(activations(checkpoint, ids).logits, expected[:, 0], atol=1e-5)
+    first = run(np, checkpoint.config.model, checkpoint.weights, inputs[:37, None])
+    then = run(np, checkpoint.config.model, checkpoint.weights, inputs[37:, None], first.states)
+    np.testing.assert_allclose(np.concatenate((first.logits, then.logits)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_states_are_the_fused_layers(model: Model, text: str, cell: str) -> None:
+def test_states_are_the_fused_layers(model: Model, text: str, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 7)  # so that the text takes several windows
     checkpoint = model(cell)
     network = CharRNN(checkpoint.config.model, len(checkpoint.vocabulary))
     network.load_weights(checkpoint.weights)
     ids = checkpoint.vocabulary.encode(text[:20])
-    parts = activations(checkpoint, ids, "hc" if cell == "lstm" else "h").parts
+    parts = activations(checkpoint, ids, "hc" if cell == "lstm" else "h")
     state = network.initial_state(1)
     with torch.no_grad():
         _, state = network(torch.tensor([[checkpoint.vocabulary.index("\n")]]), state)

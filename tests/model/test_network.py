@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
+from charrnn.architectures import weight_shapes
 from charrnn.cells import CELLS, connect
-from charrnn.checkpoint import weight_shapes
 from charrnn.config import ModelConfig
 from charrnn.model.network import CharRNN, _mask
 from charrnn.presets import MODEL
