@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import Config, ModelConfig, TrainingConfig, due, parse_duration, parse_interval
+from charrnn.config import MODELS, Config, ModelConfig, TrainingConfig, due, parse_duration, parse_interval
 from charrnn.errors import UsageError
-from charrnn.presets import MODEL, PRESETS, SIZES, SPEED, TRAINING, settle
+from charrnn.presets import BASELINE_RATES, MODEL, PRESETS, SIZES, SPEED, TRAINING, settle
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,9 @@ def test_every_setting_has_a_settled_default_or_a_stated_reason_to_have_none():
         f.name for group in (chosen.model, chosen.training)
         for f in dataclasses.fields(group) if getattr(group, f.name) is None
     ]  # fmt: skip
-    assert missing == ["steps", "time_limit", "validate_every"]
+    # "model" is the recurrent one, and the next four are other kinds'.
+    others = ["model", "context", "kernel_size", "num_heads", "order"]
+    assert missing == [*others, "steps", "time_limit", "validate_every"]
 
 
 configs = st.builds(
@@ -138,7 +140,23 @@ def test_presets_settle_any_text_on_any_machine(characters, machine, preset, len
     assert config.model.cell == "gru"
     assert config.training.batch_size == 3
     assert len(config.training.lengths()) == 1
-    assert all(getattr(config.model, name) is not None for name in ModelConfig.names())
+    assert set(config.model.to_mapping()) == set(MODELS["recurrent"])
+
+
+@given(
+    st.integers(2, 10**10),
+    st.sampled_from(sorted(SPEED)),
+    st.sampled_from(sorted(BASELINE_RATES)),
+    st.sampled_from(("auto", "small", "base", "large")),
+    st.sampled_from([{}, {"time_limit": 1}, {"time_limit": 10**6}, {"steps": 7}, {"epochs": 0.5}]),
+)
+def test_presets_settle_every_baseline_on_any_machine(characters, machine, kind, preset, length):
+    given_ = Config(ModelConfig(model=kind, hidden_size=192), TrainingConfig(batch_size=3, **length))
+    config = settle(given_, characters=characters, machine=machine, preset=preset).config
+    assert config.model.hidden_size == 192
+    assert config.training.batch_size == 3
+    assert len(config.training.lengths()) == 1
+    assert set(config.model.to_mapping()) == {"model", *MODELS[kind]}
 
 
 @given(
@@ -196,7 +214,7 @@ def test_more_time_never_chooses_a_smaller_model():
 
 
 def test_settled_constants_are_complete():
-    assert all(getattr(MODEL, name) is not None for name in ModelConfig.names())
+    assert set(MODEL.to_mapping()) == set(MODELS["recurrent"])
     optional = {*TrainingConfig.LENGTHS, "validate_every"}
     assert all(getattr(TRAINING, name) is not None for name in TrainingConfig.names() if name not in optional)
 

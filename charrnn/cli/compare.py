@@ -107,7 +107,7 @@ def _report(document: dict[str, Any]) -> Report:
     costs = [
         [
             name,
-            f"{model['cell']} {model['num_layers']}x{model['hidden_size']}",
+            model["model"],
             model["parameters"],
             model["bytes"],
             model["training_seconds"],
@@ -116,8 +116,8 @@ def _report(document: dict[str, Any]) -> Report:
         for name, model in zip(names, models, strict=True)
     ]
     blocks = [
-        Table(["model", "bits per character", "perplexity", "worse by, bits"], figures),
-        Table(["model", "cell", "parameters", "bytes", "trained, s", "characters/s"], costs),
+        Table(["run", "bits per character", "perplexity", "worse by, bits"], figures),
+        Table(["run", "model", "parameters", "bytes", "trained, s", "characters/s"], costs),
     ]
     where = document["text"] + (f", {document['split']} split" if document["split"] else "")
     note = f"{where}: {document['characters']:,} characters, best first; ± is half of a 95 % interval."

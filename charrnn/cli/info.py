@@ -155,7 +155,7 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
         if "init_from" in record:
             fact("began from", _origin(record["init_from"]))
         fact("made with", ", ".join(f"{key} {value}" for key, value in record["environment"].items()))
-    if training:
+    if model.get("model") != "ngram":
         fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
              f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
     if described["resumable"]:

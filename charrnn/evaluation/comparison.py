@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.architectures import title
 from charrnn.checkpoint import Checkpoint
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.evaluator import scoring_engine
@@ -50,6 +51,7 @@ class Compared:
         seconds = checkpoint.record.get("seconds")
         return {
             "checkpoint": str(checkpoint.path),
+            "model": title(model),
             "cell": model.cell,
             "num_layers": model.num_layers,
             "hidden_size": model.hidden_size,

@@ -71,7 +71,7 @@ def test_names_are_as_people_write_sizes():
     ("texts", "said"),
     [
         ([], "--grid hidden-size=64"),
-        (["hidden-sise=4"], "known are cell, num-layers, hidden-size"),
+        (["hidden-sise=4"], "known are model, cell, num-layers, hidden-size"),
         (["hidden-size"], "expected values"),
         (["hidden-size="], "expected values"),
         (["hidden-size=4,"], "expected values"),
