@@ -121,8 +121,11 @@ def text_to_score(
     *,
     encoding: str | None = None,
     newlines: str | None = None,
+    default: str = "validation",
 ) -> Text:
     """What a user names as text to score: a file or ``-``, a corpus and its split, or (``None``) the model's own.
+
+    Without a split, a corpus's ``default`` is meant.
 
     Raises:
         TextError: it is missing, empty or cannot be read.
@@ -131,8 +134,8 @@ def text_to_score(
     named = _named(model, text, split, encoding, newlines)
     if isinstance(named, str):
         return read_text(model.vocabulary, named, encoding=encoding, newlines=newlines)
-    ids, num_bytes = corpus_ids(model, named, split or "validation")
-    return Text(named.name, split or "validation", ids, num_bytes)
+    ids, num_bytes = corpus_ids(model, named, split or default)
+    return Text(named.name, split or default, ids, num_bytes)
 
 
 def _named(
