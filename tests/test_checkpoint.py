@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from charrnn import checkpoint as checkpoints
 from charrnn.checkpoint import Checkpoint, locate, read_document, run_name
 from charrnn.errors import CheckpointError, ResourceError
 from charrnn.files import atomic_write
@@ -80,11 +81,9 @@ def test_flipped_bits_are_refused(saved, tmp_path):
 
 def edit(path: Path, change) -> Path:
     """Rewrite a checkpoint's document and tensors, with a digest that fits: not damage, but a strange file."""
-    from charrnn import checkpoint as module
-
     document, tensors = read_document(path), load(path.read_bytes())
     change(document, tensors)
-    document["sha256"] = module._digest(document, tensors)
+    document["sha256"] = checkpoints._digest(document, tensors)
     path.write_bytes(save(tensors, metadata={"charrnn": json.dumps(document)}))
     return path
 
@@ -191,6 +190,96 @@ def test_a_run_in_a_folder_of_runs_is_found_and_those_of_a_sweep_are_never_the_r
     with pytest.raises(CheckpointError, match="alone, grid/lstm-2, swept/lstm-2"):
         locate("none", root)
     assert run_name(tmp_path, root) == str(tmp_path)
+
+
+def complaint(read) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(saved, tmp_path, monkeypatch):
+    nowhere = tmp_path / "nowhere"
+    assert complaint(lambda: read_document(nowhere)) == (
+        f"{nowhere}: no such checkpoint; charrnn train CORPUS makes one"
+    )
+    assert complaint(lambda: read_document(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory)"
+
+    def fails(path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)  # of the tensors: the header was read before
+    assert complaint(lambda: Checkpoint.load(saved)) == f"{saved}: cannot be read (Input/output error)"
+
+
+def test_a_header_may_be_as_long_and_have_as_many_marks_as_the_limits_say_and_no_more(saved, monkeypatch):
+    size = int.from_bytes(saved.read_bytes()[:8], "little")
+    header = saved.read_bytes()[8 : 8 + size]
+    marks = sum(header.count(mark) for mark in (b"[", b"{", b'"'))
+    for limit, most in (("_MAX_HEADER", size), ("_MAX_MARKS", marks)):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, limit, most)
+            assert Checkpoint.load(saved).record == {"steps": 3}
+            patch.setattr(checkpoints, limit, most - 1)
+            assert "nothing was loaded" in complaint(lambda: Checkpoint.load(saved))
+
+
+def test_a_state_may_be_as_large_as_its_model_explains_and_no_larger(saved):
+    checkpoint = Checkpoint.load(saved)
+    training = dataclasses.replace(checkpoint.config.training, batch_size=5000)
+    checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, training=training))
+    weights = 4 * checkpoint.parameters  # bytes
+    hidden = 4 * 2 * 5000 * 3  # of two layers of three units
+    most = 7 * weights + 4 * hidden + (1 << 20)
+    for size in (most, most + 1):
+        dataclasses.replace(checkpoint, state={"x": np.zeros(size, np.uint8)}).save(saved)
+        if size == most:
+            assert len(Checkpoint.load(saved, with_state=True).state["x"]) == most
+        else:
+            assert "more than its model explains" in complaint(lambda: Checkpoint.load(saved))
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [(1e9, True), (-1e9, True), (1.0001e9, False), (-1.0001e9, False), (np.nan, False), (np.inf, False)],
+)
+def test_weights_are_refused_from_where_sums_of_them_are_no_numbers(saved, value, fits):
+    def harm(document, tensors):
+        tensors["head.bias"] = np.array([value, *[0] * 10], np.float32)
+
+    edit(saved, harm)
+    if fits:
+        assert Checkpoint.load(saved).weights["head.bias"][0] == np.float32(value)
+    else:
+        assert "head.bias holds values that are not finite" in complaint(lambda: Checkpoint.load(saved))
+
+
+def test_a_run_that_is_not_found_is_answered_by_what_there_is(saved, tmp_path):
+    root = tmp_path / "checkpoints"
+    (root / "begun").mkdir(parents=True)
+    assert complaint(lambda: locate("begun", root)) == f"{root / 'begun'}: the run has no best.safetensors yet"
+    assert complaint(lambda: locate("begun", root, "last.safetensors")) == (
+        f"{root / 'begun'}: the run has no last.safetensors yet; begin it anew with train --force"
+    )
+    assert "start with: charrnn train" in complaint(lambda: locate(str(root / "begun"), root))
+    names = [f"grid/{n}" for n in range(9)]
+    for count, name in enumerate(names, start=1):
+        (root / name).mkdir(parents=True)
+        (root / name / "best.safetensors").touch()
+        more = "" if count < 9 else " and 1 more"
+        assert complaint(lambda: locate("none", root)) == (
+            f"none: no checkpoint, run folder or run of that name; runs here: {', '.join(names[: min(count, 8)])}{more}"
+        )
+        assert complaint(lambda: locate("grid", root)) == (
+            f"{root / 'grid'}: holds {count} run(s); name one of them, such as grid/0"
+        )
+    (root / "best.safetensors").touch()
+    (root / "a" / "b" / "c").mkdir(parents=True)
+    (root / "a" / "best.safetensors").mkdir()  # not a file
+    (root / "a" / "b" / "c" / "best.safetensors").touch()  # below what can be named
+    assert "runs here: grid/0, grid/1" in complaint(lambda: locate("none", root))
+    assert run_name(root / "a" / "b" / "c", root) == str(root / "a" / "b" / "c")
 
 
 def hostile(document: str, header: dict | None = None, size: int | None = None, tail: int = 0) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +13,10 @@ import numpy as np
 import pytest
 from disk import Disk, Operation
 
+from charrnn import files
 from charrnn.checkpoint import Checkpoint
 from charrnn.errors import ResourceError, UsageError
-from charrnn.files import Hold, Log, atomic_write, clear_temporaries
+from charrnn.files import Hold, Log, atomic_write, clear_temporaries, link, read_chunks, read_json, sha256_of
 from charrnn.training.run import Run
 
 #: What becomes of written bytes that were not synced.
@@ -146,3 +150,133 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_bytes_that_were_to_be
     line = r"f, 1,234 bytes: cannot be written \(No space left on device\); free"
     with pytest.raises(ResourceError, match=line), atomic_write(Path(tmp_path, "f"), 1234):
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device); free some space and repeat"),
+        (OSError(5, "Input/output error"), "Input/output error); free some space and repeat"),
+        (PermissionError(13, "Permission denied"), "Permission denied)"),
+        (OSError("odd"), "odd)"),
+        (MemoryError(), "out of memory)"),
+    ],
+)
+def test_what_could_not_be_written_is_said_with_its_reason_and_nothing_is_left(tmp_path, monkeypatch, error, reason):
+    def before(number: int, operation: Operation, half) -> None:
+        if operation.kind == "replace":
+            raise error
+
+    (tmp_path / "source").write_bytes(b"x")
+    Disk(monkeypatch, before)
+    path = tmp_path / "f"
+    with pytest.raises(ResourceError) as raised, atomic_write(path) as stream:
+        stream.write(b"x")
+    assert str(raised.value) == f"{path}: cannot be written ({reason}"
+    with pytest.raises(ResourceError) as raised:
+        link(tmp_path / "source", path)
+    assert str(raised.value) == f"{path}: cannot be written ({reason}"
+    assert [file.name for file in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_link_takes_the_place_of_what_is_there_and_is_a_copy_where_there_are_no_links(tmp_path, monkeypatch, linked):
+    def before(number: int, operation: Operation, half) -> None:
+        if operation.kind == "link" and not linked:
+            raise OSError(95, "Operation not supported")
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"new")
+    target.write_bytes(b"old")
+    Disk(monkeypatch, before)
+    for _ in range(2):  # the second time they are one file already
+        link(source, target)
+        assert target.read_bytes() == b"new"
+        assert target.samefile(source) == linked
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target"]
+
+
+def test_only_hidden_temporary_files_are_cleared(tmp_path):
+    for name in (".a.1.tmp", "a.tmp", ".a", ".a.tmp.b"):
+        (tmp_path / name).touch()
+    clear_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a", ".a.tmp.b", "a.tmp"]
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "[-1e999]", "{", ""])
+def test_json_has_finite_numbers_only(text):
+    with pytest.raises(ValueError, match=r"is no number|Expecting"):
+        read_json(text)
+    assert read_json(b"[1e308, -1.5, 7]") == [1e308, -1.5, 7]
+
+
+def test_a_file_is_hashed_in_pieces_and_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "CHUNK", 3)
+    (tmp_path / "f").write_bytes(b"abcdefgh")
+    assert list(read_chunks(tmp_path / "f")) == [b"abc", b"def", b"gh"]
+    assert sha256_of(read_chunks(tmp_path / "f")) == hashlib.sha256(b"abcdefgh").hexdigest()
+
+
+class Sluggish(io.FileIO):
+    """A file that takes few bytes at a time, as it may."""
+
+    def write(self, data) -> int:
+        return super().write(bytes(data)[:3])
+
+
+def test_a_log_writes_on_until_all_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "open", lambda path, mode, buffering: Sluggish(path, "ab"), raising=False)
+    log = Log(tmp_path / "log", lambda line: pytest.fail(line))
+    log.write(b"a line\n")
+    log.write(b"another line\n")
+    assert log.path.read_bytes() == b"a line\nanother line\n"
+    log.close()
+
+
+def test_the_size_of_a_log_is_what_is_surely_there(tmp_path, monkeypatch):
+    told: list[str] = []
+    log = Log(tmp_path / "log", told.append)
+    assert log.size() == 0
+    log.cut(0)
+    log.path.write_bytes(b"four")
+    assert log.size() == 4
+    log.write(b"five!")
+    log.cut(100)
+    assert (log.size(), told) == (9, [])
+
+    def before(number: int, operation: Operation, half) -> None:
+        if operation.kind == "fsync":
+            raise OSError(5, "Input/output error")
+
+    log.close()
+    with monkeypatch.context() as patch:
+        disk = Disk(patch, before)
+        log.write(b"!")
+        assert log.size() == 10
+        assert told == [f"warning: {log.path}: cannot be written (Input/output error); going on without it"]
+        assert [operation.kind for operation in disk.operations] == ["open", "write", "fsync"]
+    log.close()
+
+    def gone(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", gone)
+    assert log.size() is None
+    log.cut(0)
+
+
+def test_a_folder_on_a_file_system_without_locks_is_nobodys(tmp_path, monkeypatch):
+    import fcntl
+
+    def none(*_) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    holds = [Hold(tmp_path, "taken") for _ in range(2)]
+    for hold in holds:
+        assert len(hold.inherited) == 1
+        hold.close()
+        assert hold.inherited == ()
+        hold.close()
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    assert Hold(tmp_path, "taken").inherited == ()
