@@ -135,8 +135,6 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
         if sum(map(data.count, (b"[", b"{", b'"'))) > _MAX_MARKS:
             raise ValueError
         header = read_json(data)
-        if not isinstance(header, dict):
-            raise ValueError
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; charrnn train CORPUS makes one") from error
     except OSError as error:

@@ -125,6 +125,37 @@ def test_other_files_are_refused_without_being_run(tmp_path, data):
         Checkpoint.load(path)
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None, {"x": "y"}, {"charrnn": "{"}, {"charrnn": "7"}, {"charrnn": "[1]"}, {"charrnn": "{}"}, {"charrnn": "NaN"},
+        {"charrnn": "[" * 9999},
+    ],
+)  # fmt: skip
+def test_tensors_with_another_description_are_no_checkpoint(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(save({"head.bias": np.zeros(3, np.float32)}, metadata=metadata))
+    expected = f"{path}: not a charrnn checkpoint, or damaged; nothing was loaded"
+    for read in (read_document, Checkpoint.load):
+        assert complaint(lambda read=read: read(path)) == expected
+
+
+@pytest.mark.parametrize("header", [b"[1, 2]", b"7", b'"__metadata__"', b"null", b"{}", b"\xff\xff"])
+def test_a_header_that_is_no_table_of_tensors_is_no_checkpoint(tmp_path, header):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(9))
+    assert "not a charrnn checkpoint" in complaint(lambda: Checkpoint.load(path))
+
+
+def test_tensors_changed_in_place_are_damaged(saved):
+    data = bytearray(saved.read_bytes())
+    data[-1] ^= 1
+    saved.write_bytes(data)
+    assert complaint(lambda: Checkpoint.load(saved)) == (
+        f"{saved}: damaged (its SHA-256 does not match); use another checkpoint of the run"
+    )
+
+
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(saved, monkeypatch):
     before = saved.read_bytes()
 
@@ -225,12 +256,13 @@ def test_a_header_may_be_as_long_and_have_as_many_marks_as_the_limits_say_and_no
             assert "nothing was loaded" in complaint(lambda: Checkpoint.load(saved))
 
 
-def test_a_state_may_be_as_large_as_its_model_explains_and_no_larger(saved):
+@pytest.mark.parametrize("batch_size", [None, 5000])
+def test_a_state_may_be_as_large_as_its_model_explains_and_no_larger(saved, batch_size):
     checkpoint = Checkpoint.load(saved)
-    training = dataclasses.replace(checkpoint.config.training, batch_size=5000)
+    training = dataclasses.replace(checkpoint.config.training, batch_size=batch_size)
     checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, training=training))
     weights = 4 * checkpoint.parameters  # bytes
-    hidden = 4 * 2 * 5000 * 3  # of two layers of three units
+    hidden = 4 * 2 * (batch_size or 0) * 3  # of two layers of three units
     most = 7 * weights + 4 * hidden + (1 << 20)
     for size in (most, most + 1):
         dataclasses.replace(checkpoint, state={"x": np.zeros(size, np.uint8)}).save(saved)
@@ -320,6 +352,28 @@ HOSTILE = {
     "a number of 20,000 digits": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": ' + "9" * 20000)),
     "units that are infinite": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": Infinity')),
 }  # fmt: skip
+
+LIES: list[tuple[dict, int, str]] = [
+    ({}, 0, "its SHA-256 does not match); use"),
+    ({}, 1, "bytes long, "),
+    ({"x": offsets(0, 4)}, 3, "bytes long, "),
+    ({"x": offsets(0, 4)}, 5, "bytes long, "),
+    ({"x": {}}, 4, "its header lacks or garbles 'data_offsets')"),
+    ({"x": {"data_offsets": [0]}}, 4, "its header lacks or garbles list index out of range)"),
+    ({"x": {"data_offsets": 4}}, 4, "its header lacks or garbles 'int' object is not subscriptable)"),
+    ({"x": {"data_offsets": [0, "a"]}}, 4, "its header lacks or garbles invalid literal"),
+    ({"x": offsets(0, 4), "y": offsets(0, 4)}, 4, "; use another checkpoint of the run"),
+    ({"x": offsets(0, 4, "F99")}, 4, "; use another checkpoint of the run"),
+]
+
+
+@pytest.mark.parametrize(("header", "tail", "message"), LIES)
+def test_a_header_that_lies_about_its_tensors_is_damage(saved, header, tail, message):
+    saved.write_bytes(hostile(json.dumps(read_document(saved)), header, tail=tail))
+    said = complaint(lambda: Checkpoint.load(saved))
+    assert said.startswith(f"{saved}: damaged (")
+    assert message in said
+
 
 MEASURED = r"""
 import re, sys, time
