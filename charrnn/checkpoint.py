@@ -291,7 +291,7 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
     for path in (Path(given), root / given):
-        if path.is_dir() and (path / file).is_file():
+        if (path / file).is_file():
             return path / file
         if path.is_file():
             return path
