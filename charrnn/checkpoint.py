@@ -96,26 +96,20 @@ class Checkpoint:
             CheckpointError: missing, not a checkpoint, damaged, or of another version.
         """
         document, tensors = _read(path)
-        try:
-            config, _ = parts_of(path, document)
-            vocabulary = Vocabulary.from_json(document["vocabulary"])
-            weights = {k: v for k, v in tensors.items() if not k.startswith(_STATE)}
-            _check_weights(path, config.model, vocabulary, weights)
-            state = {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}
-            return cls(
-                config,
-                vocabulary,
-                weights,
-                dict(document["corpus"]),
-                dict(document["record"]),
-                state if with_state else {},
-                dict(document["progress"]) if with_state else {},
-                path,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})"
-            ) from error
+        config, vocabulary = parts_of(path, document)
+        weights = {k: v for k, v in tensors.items() if not k.startswith(_STATE)}
+        _check_weights(path, config.model, vocabulary, weights)
+        state = {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}
+        return cls(
+            config,
+            vocabulary,
+            weights,
+            dict(document["corpus"]),
+            dict(document["record"]),
+            state if with_state else {},
+            dict(document["progress"]) if with_state else {},
+            path,
+        )
 
 
 def _digest(document: Mapping[str, Any], tensors: Arrays) -> str:
@@ -141,8 +135,6 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
         if sum(map(data.count, (b"[", b"{", b'"'))) > _MAX_MARKS:
             raise ValueError
         header = read_json(data)
-        if not isinstance(header, dict):
-            raise ValueError
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; charrnn train CORPUS makes one") from error
     except OSError as error:
@@ -174,15 +166,15 @@ def _document(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
-    """The configuration and the number of symbols V that a checkpoint's document states.
+def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, Vocabulary]:
+    """The configuration and the vocabulary that a checkpoint's document states.
 
     Raises:
         CheckpointError: it lacks them, or they cannot be meant.
     """
     try:
         config = Config.from_mapping(document["config"], str(path), CheckpointError)
-        symbols = len(Vocabulary.from_json(document["vocabulary"]))
+        vocabulary = Vocabulary.from_json(document["vocabulary"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})") from error
     missing = [name for name in ModelConfig.names() if getattr(config.model, name) is None]
@@ -191,7 +183,7 @@ def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
     for name, kind in (("corpus", dict), ("record", dict), ("progress", dict), ("sha256", str)):
         if not isinstance(document.get(name), kind):
             raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {name!r})")
-    return config, symbols
+    return config, vocabulary
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
@@ -228,8 +220,8 @@ def _check_size(path: Path, document: Mapping[str, Any], header: Mapping[str, An
         raise CheckpointError(
             f"{path}: damaged ({whole:,} bytes long, {begin + end:,} expected); use another checkpoint of the run"
         )
-    config, symbols = parts_of(path, document)
-    weights = 4 * sum(map(math.prod, weight_shapes(config.model, symbols).values()))
+    config, vocabulary = parts_of(path, document)
+    weights = 4 * sum(map(math.prod, weight_shapes(config.model, len(vocabulary)).values()))
     hidden = 4 * config.model.num_layers * (config.training.batch_size or 0) * config.model.hidden_size
     # To go on takes the weights, their average, the best of it, two averages of the gradient, and the hidden state.
     if end > 8 * weights + 4 * hidden + _SLACK:
@@ -299,7 +291,7 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
     for path in (Path(given), root / given):
-        if path.is_dir() and (path / file).is_file():
+        if (path / file).is_file():
             return path / file
         if path.is_file():
             return path

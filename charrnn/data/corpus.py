@@ -131,7 +131,7 @@ class Corpus:
         vocabulary, settings = Vocabulary.from_json(value["vocabulary"]), PrepareSettings.from_json(value["settings"])
         longest = 1 if vocabulary.unit == "byte" else 4  # bytes of a character
         for split in splits.values():
-            if not (split.characters <= split.bytes <= longest * split.characters >= split.unknown >= 0):
+            if not (0 <= split.unknown <= split.characters <= split.bytes <= longest * split.characters):
                 raise ValueError("its splits have impossible sizes")
         if settings.unit != vocabulary.unit:
             raise ValueError("its vocabulary is another's")

@@ -66,8 +66,6 @@ class FileArray:
 
     def _gather(self, places: NDArray[np.intp], items: NDArray[Any]) -> None:
         """Read what stands at these places, (n,), into ``items``."""
-        if not len(places):
-            return
         low, high = int(places.min()), int(places.max())
         if high - low < BLOCK:
             items[:] = self._read(low, high + 1)[places - low]

@@ -157,7 +157,7 @@ def write(
             encoding=settings.encoding,
             newlines=settings.newlines,
             chunk=chunk,
-            progress=report if progress else None,
+            progress=report,
         )
 
     first, second = walk(0), walk(1)

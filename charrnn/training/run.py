@@ -15,7 +15,7 @@ from typing import Any
 from charrnn.checkpoint import BEST, LAST, Checkpoint, run_name
 from charrnn.config import Config
 from charrnn.errors import CheckpointError, ResourceError, UsageError
-from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link
+from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link, read_json
 from charrnn.training.card import model_card
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, WentBack
 from charrnn.training.plot import loss_plot
@@ -50,6 +50,17 @@ def save_name(number: int) -> str:
 def _is_saved(name: str) -> bool:
     middle = name.removeprefix("last").removesuffix(".safetensors").removeprefix("-")
     return name == LAST or (middle.isdecimal() and name == save_name(int(middle)))
+
+
+def _report(line: str) -> dict[str, Any] | None:
+    """The figures of a line of ``metrics.jsonl``, if they can be drawn: anybody may have written to the file."""
+    try:
+        report = read_json(line)
+        figures = [report["step"], report["train_nats_per_char"], report.get("validation_nats_per_char", 0)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    known = all(type(figure) in (int, float) and 0 <= figure < 1e15 for figure in figures) and figures[0] > 0
+    return report if known else None
 
 
 @dataclass(frozen=True)
@@ -226,24 +237,24 @@ class Run:
         raise damaged
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; a line cut short by a crash is left out."""
-        lines = []
+        """The lines of ``metrics.jsonl``; one that was cut short by a crash, or is no report's, is left out."""
         path = self.folder / METRICS
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                lines.append(value)
-        return lines
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        return [report for line in lines if (report := _report(line)) is not None]
 
     def _picture(self, notify: Notify) -> None:
         self._beside(PLOT, lambda: loss_plot(self.metrics(), self.name), notify)
 
     def _card(self, finished: Finished, notify: Notify) -> None:
         if self.best.is_file():
-            self._beside(CARD, lambda: model_card(self.name, Checkpoint.load(self.best), finished), notify)
+            self._beside(CARD, lambda: self._described(finished), notify)
+
+    def _described(self, finished: Finished) -> str:
+        best = Checkpoint.load(self.best)
+        try:
+            return model_card(self.name, best, finished)
+        except (KeyError, TypeError, ValueError) as error:  # not one that this run wrote
+            raise CheckpointError(f"{self.best}: its record lacks or garbles {error}") from error
 
     def _beside(self, name: str, content: Callable[[], str], notify: Notify) -> None:
         """Write what can be made again: no training ends because it could not be."""

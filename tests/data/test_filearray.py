@@ -45,6 +45,8 @@ def test_it_reads_as_an_array_does(tmp_path_factory, data, dtype, block):
     assert np.array_equal(ours[places], plain[places])
     assert ours[places].dtype == plain.dtype
     assert ours[places.flat[0]] == plain[places.flat[0]]
+    assert ours.astype(np.int64).dtype == np.asarray(ours, np.int64).dtype == np.int64
+    assert np.array_equal(ours.astype(np.int64), plain)
     table = np.arange(1000) * 3
     assert np.array_equal(table[ours], table[plain])
     filearray.BLOCK = 1 << 16
