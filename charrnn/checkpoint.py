@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,11 @@ class Checkpoint:
         """Number of trained values."""
         return sum(array.size for array in self.weights.values())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, before: Callable[[], object] = lambda: None) -> None:
         """Write the checkpoint to ``path``, atomically and durably.
+
+        Args:
+            before: done once it is whole and durable, and what was at ``path`` is still there.
 
         Raises:
             ResourceError: no space left.
@@ -85,7 +88,7 @@ class Checkpoint:
         tensors |= {_STATE + name: np.ascontiguousarray(array) for name, array in self.state.items()}
         document["sha256"] = _digest(document, tensors)
         blob = save(tensors, metadata={_KEY: json.dumps(document, allow_nan=False)})
-        with atomic_write(path, len(blob)) as stream:
+        with atomic_write(path, len(blob), before) as stream:
             stream.write(blob)
 
     @classmethod
@@ -291,7 +294,8 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
     for path in (Path(given), root / given):
-        if (path / file).is_file():
+        # Where only the latest save is gone, there is one before it.
+        if (path / file).is_file() or (file == LAST and (path / "last-1.safetensors").is_file()):
             return path / file
         if path.is_file():
             return path

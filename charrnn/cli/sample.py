@@ -217,12 +217,13 @@ def _adapted(model: Model, given: dict[str, Any]) -> Model:
     """The model after it has read a text once, learning as it goes."""
     from charrnn.cli.console import note, progress_bar
     from charrnn.evaluation.evaluator import text_to_score
-    from charrnn.training.dynamic import Adaptation, adapt
 
     rate, quiet = given["adapt_rate"], given["quiet"]
-    how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
     reading = {name: given[name] for name in ("encoding", "newlines")}
     text = text_to_score(model, given["adapt"], default="train", **reading)
+    from charrnn.training.dynamic import Adaptation, adapt  # with PyTorch, which takes a while to load
+
+    how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
     with progress_bar("reading", quiet) as progress:
         adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=given["device"], progress=progress)
     unit = model.vocabulary.unit.replace("char", "character")

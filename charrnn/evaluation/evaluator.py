@@ -84,8 +84,11 @@ def corpus_ids(model: Model, corpus: Corpus, split: str) -> tuple[Ids, int]:
     return ids, corpus.splits[split].bytes
 
 
-def trained_on(model: Model, root: Path = Path("corpora")) -> Corpus:
+def trained_on(model: Model, root: Path = Path("corpora"), advice: str = "name a text with --text FILE") -> Corpus:
     """The corpus that a model was trained on: where it was then, or below ``root``, by its fingerprint.
+
+    Args:
+        advice: what to do where it is not found.
 
     Raises:
         TextError: it is gone, or its text is no longer the one trained on.
@@ -94,13 +97,17 @@ def trained_on(model: Model, root: Path = Path("corpora")) -> Corpus:
     places = [Path(recorded)] if recorded else []
     places += sorted(root.iterdir()) if root.is_dir() else []
     if fingerprint is None:
-        raise TextError(f"{model.path}: there is no one text that was trained on; name a text with --text FILE")
+        raise TextError(f"{model.path}: there is no one text that was trained on; {advice}")
     for path in places:
-        if is_corpus(path) and (corpus := Corpus.open(path)).fingerprint == fingerprint:
-            return corpus
+        try:
+            if is_corpus(path) and (corpus := Corpus.open(path)).fingerprint == fingerprint:
+                return corpus
+        except TextError:
+            if path == Path(recorded):
+                raise
+            # A damaged corpus that nobody has asked for is no reason not to find another.
     raise TextError(
-        f"the text that {model.path or 'the model'} was trained on ({recorded}) is gone or has changed; "
-        "name a text with --text FILE"
+        f"the text that {model.path or 'the model'} was trained on ({recorded}) is gone or has changed; {advice}"
     )
 
 

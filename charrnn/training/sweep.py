@@ -357,7 +357,7 @@ class Sweep:
 def check_name(name: str) -> None:
     """Raises UsageError where no sweep's folder may be called so."""
     if not is_name(name):
-        raise UsageError(f"--name {name}: a sweep's name is one folder's name, without / and with a letter first")
+        raise UsageError(f"--name {name}: a sweep's name is one folder's name, without / and not beginning with . or -")
 
 
 def environments(device: str | None) -> list[dict[str, str]]:

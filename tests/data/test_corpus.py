@@ -362,21 +362,74 @@ def test_a_failure_keeps_the_old_corpus_and_leaves_nothing(monkeypatch: pytest.M
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    replace, calls = os.replace, []
-
-    def moved(*arguments: Path) -> None:
-        calls.append(arguments)
-        if len(calls) == 2:  # the old one is aside, the new one not yet there
-            full()
-        replace(*arguments)
-
-    for place, name, harm in ((writing, "_write_ids", full), (os, "replace", moved)):
+    # The second: when the old one is aside, and the new one not yet there.
+    for place, name, harm in ((writing, "_write_ids", full), (os, "rename", full)):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, harm)
             with pytest.raises(ResourceError, match="free some space"):
                 prepare([source], force=True)
         assert os.listdir("corpora") == ["a"]
         assert everything(Corpus.open("corpora/a")) == "text\n"
+
+
+@pytest.mark.parametrize("other", ["two\n", "one\n"])
+def test_texts_of_one_name_that_are_prepared_at_once_go_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    Path("b").mkdir()
+    sources = file("one\n"), file(other, "b/a.txt")
+    write_ids, corpora_ = writing._write_ids, []
+
+    def overtaken(*arguments: object) -> object:
+        if not corpora_:
+            corpora_.append(None)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", os.getppid)  # another process's
+                corpora_[0] = resolve([sources[1]])
+        return write_ids(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writing, "_write_ids", overtaken)
+    first = resolve([sources[0]])
+    assert (everything(first), everything(corpora_[0])) == ("one\n", other)
+    assert (first.path == corpora_[0].path) == (other == "one\n")
+    assert len(os.listdir("corpora")) == (1 if other == "one\n" else 2)
+    assert first.path.name == ("a" if other == "one\n" else f"a-{first.fingerprint[:8]}")
+
+
+def test_preparing_by_name_never_takes_the_place_of_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, write_ids = file("one\n"), writing._write_ids
+
+    def overtaken(*arguments: object) -> object:
+        monkeypatch.setattr(writing, "_write_ids", write_ids)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", os.getppid)  # another process's
+            prepare([file("two\n", "b.txt")], name="a")
+        return write_ids(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writing, "_write_ids", overtaken)
+    with pytest.raises(UsageError, match="meanwhile"):
+        prepare([source])
+    assert everything(Corpus.open("corpora/a")) == "two\n"
+    assert os.listdir("corpora") == ["a"]
+
+
+def test_a_corpus_that_is_replaced_after_it_was_opened_is_not_taken_for_it() -> None:
+    corpus = prepare([file("one\n" * 50)])
+    whole = Corpus.open("corpora/a")
+    assert "one" in whole.text("train")  # and is in memory now
+    prepare([file("two\n" * 50)], force=True)
+    with pytest.raises(TextError, match="replaced"):
+        corpus.ids("train")
+    assert "one" in whole.text("train")
+
+
+def test_a_corpus_that_a_killed_process_had_moved_aside_is_found_again() -> None:
+    prepare([file("one\n", "poem")])
+    os.remove("poem")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    os.rename("corpora/poem", f"corpora/.poem.{dead.pid}.old")
+    assert everything(resolve("poem")) == "one\n"
 
 
 def test_a_text_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_a_run_may_be_called_what_a_folder_may_and_an_option_or_another_place_ma
 
 def test_only_what_runs_write_may_be_replaced(run):
     own = ["best.safetensors", "last.safetensors", "last-1.safetensors", "last-12.safetensors", "config.toml"]
-    own += ["metrics.jsonl", "samples.txt", "loss.svg", "README.md", "tensorboard", ".x.tmp"]
+    own += ["metrics.jsonl", "samples.txt", "loss.svg", "README.md", ".x.tmp"]
     others = [
         "last-0.safetensors",
         "last-01.safetensors",
@@ -58,11 +58,22 @@ def test_only_what_runs_write_may_be_replaced(run):
     assert [save_name(number) for number in (0, 1, 12)] == [own[1], own[2], own[3]]
     for name in own:
         (run.folder / name).touch()
+        assert not is_name(name)  # or a run in a folder of runs could be taken for a file of one
+    (run.folder / "tensorboard").mkdir()
     assert Run.holds_only_its_own(run.folder)
+    (run.folder / "loss.svg").unlink()
+    (run.folder / "loss.svg").mkdir()
+    assert not Run.holds_only_its_own(run.folder)
+    (run.folder / "loss.svg").rmdir()
     for name in others:
         (run.folder / name).touch()
         assert not Run.holds_only_its_own(run.folder), name
         (run.folder / name).unlink()
+
+
+def test_a_corpus_whose_name_no_run_can_have_gives_another(tmp_path):
+    for corpus in ("-x", ".x", "a\nb", "last.safetensors"):
+        assert Run.create(tmp_path, None, corpus, small_config(), ["charrnn"]).name.startswith("run")
 
 
 def test_a_run_without_a_name_takes_the_first_number_that_is_free_and_a_replaced_one_is_emptied(tmp_path):
@@ -175,12 +186,25 @@ def test_a_run_goes_on_from_the_latest_save_that_is_whole_and_has_all_later_ones
     saves(run, tiny_checkpoint(), range(4))
     assert [run.saved(pytest.fail, first).progress["step"] for first in range(6)] == [0, 1, 2, 3, 3, 3]
     told: list[str] = []
-    for number in (0, 1):
+
+    def damage(number: int) -> None:
+        (run.folder / save_name(number)).unlink(missing_ok=True)  # other names of it stay whole
         (run.folder / save_name(number)).write_bytes(b"")
+
+    for number in (0, 1):
+        damage(number)
     assert run.saved(told.append).progress["step"] == 2
     assert [line.partition(": not")[0] for line in told] == [f"warning: {run.last}"]
     assert told[0].endswith(f"; going on from the one before it, {run.folder / save_name(2)}")
-    (run.folder / save_name(2)).unlink()
+    # It is the latest now, so that the next save keeps it and not the damaged one.
+    assert run.saved(pytest.fail).progress["step"] == 2
+    run.last.unlink()
+    (run.folder / save_name(1)).unlink()
+    saves(run, tiny_checkpoint(), range(1, 2))
+    assert run.saved(told.append).progress["step"] == 1
+    assert "no such checkpoint" in told[1]
+    for number in range(4):
+        damage(number)
     with pytest.raises(CheckpointError, match=r"last\.safetensors: not a"):
         run.saved(pytest.fail)
 
