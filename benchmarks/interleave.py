@@ -31,9 +31,16 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--split", default="80,10,10", help="percent for training, validation and test")
     given = parser.parse_args()
-    first, second, third = map(int, given.split.split(","))
-    text = given.text.read_bytes().decode("utf-8-sig")
-    given.output.write_bytes(interleaved(text, (first, second, third)).encode())
+    try:
+        first, second, third = map(int, given.split.split(","))
+        text = given.text.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{given.text}, --split {given.split}: {error}") from None
+    if min(first, second, third) < 0 or first + second + third != 100:
+        raise SystemExit(f"--split {given.split}: expected three whole percentages that add up to 100")
+    if not (found := interleaved(text, (first, second, third))):
+        raise SystemExit(f"{given.text}: has {len(text):,} characters; {STREAMS * 100:,} are the fewest")
+    given.output.write_bytes(found.encode())
 
 
 if __name__ == "__main__":

@@ -24,9 +24,14 @@ from typing import Any
 from report import header, text_file
 from table import put, table
 
+from charrnn.checkpoint import read_document
+from charrnn.config import Config, ModelConfig, flag
 from charrnn.data.corpus import Corpus as Prepared
+from charrnn.model.compute import choose_compute
+from charrnn.presets import settle
 from charrnn.training.plot import loss_plot
 from charrnn.training.run import FINISHED, Run
+from charrnn.training.session import machine
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -138,8 +143,10 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
     """One training of a row: commands, figures by way of scoring, the checkpoint's own record."""
     run = f"quality/{name}-{seed}"
     folder = ROOT / "checkpoints" / run
+    last = folder / "last.safetensors"
     command = ["train", row.corpus, *shlex.split(row.options), "--seed", str(seed), "--run", run]
-    if (folder / "last.safetensors").is_file():
+    if last.is_file():
+        check(last, row, seed)
         finish(run)
     else:
         charrnn(*command, "-q")
@@ -155,8 +162,48 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
         figures[way] = {"command": "charrnn " + shlex.join(scoring), **{k: found[k] for k in KEPT}}
     described = json.loads(charrnn("info", run, "--json"))
     record = {key: described[key] for key in ("parameters", "config", "record", "sha256")}
-    check(run, [*shlex.split(row.options), "--seed", str(seed)], record["config"])
-    return {"seed": seed, "command": "charrnn " + shlex.join(command), "figures": figures, "record": record}
+    # What was scored is the best of a training that is longer.
+    whole = read_document(last)["record"]
+    training = {key: whole[key] for key in ("steps", "epochs", "seconds")}
+    return {
+        "seed": seed,
+        "date": header("quality")["date"],
+        "command": "charrnn " + shlex.join(command),
+        "training": training,
+        "figures": figures,
+        "record": record,
+    }
+
+
+def check(last: Path, row: Row, seed: int) -> None:
+    """Raises SystemExit if a run was begun with other settings than the row's: it is from before a change."""
+    words = shlex.split(row.options)
+    values: dict[str, Any] = {
+        option[2:].replace("-", "_"): literal(value) for option, value in zip(words[::2], words[1::2], strict=True)
+    }
+    preset = values.pop("preset", "auto")
+    model = {name: values.pop(name) for name in [*values] if name in ModelConfig.names()}
+    given = Config.from_mapping({"model": model, "training": values | {"seed": seed}}, "the row")
+    characters = Prepared.open(ROOT / "corpora" / row.corpus).splits["train"].characters
+    expected = settle(given, characters=characters, machine=machine(choose_compute()), preset=preset).config
+    found = read_document(last)["config"]
+    for group, settings in expected.to_mapping().items():
+        for name, value in settings.items():
+            before = found[group].get(name, value)  # older runs lack newer settings
+            if before != value:
+                raise SystemExit(
+                    f"{last}: has {flag(name)} {before}, the row {value}; remove the run to train it again"
+                )
+
+
+def literal(text: str) -> int | float | str:
+    """A value as it was typed."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def finish(run: str) -> None:
@@ -169,15 +216,6 @@ def finish(run: str) -> None:
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     if done.returncode and FINISHED not in done.stderr:
         raise SystemExit(done.stderr)
-
-
-def check(run: str, options: list[str], config: dict[str, Any]) -> None:
-    """Raises SystemExit if the run was trained with other settings than the row's: it is from before a change."""
-    settings = config["model"] | config["training"]
-    for option, value in zip(options[::2], options[1::2], strict=True):
-        found = settings.get(option[2:].replace("-", "_"))
-        if found is not None and found != type(found)(value):
-            raise SystemExit(f"checkpoints/{run}: has {option} {found}, the row {value}; remove it to train it again")
 
 
 KEPT = ("characters", "nats_per_char", "bits_per_char", "bits_per_char_interval")
@@ -193,27 +231,40 @@ def main() -> None:
     if unknown := sorted(set(given.rows) - set(ROWS)):
         raise SystemExit(f"{unknown[0]}: no such row; there are {', '.join(ROWS)}")
     if given.tables:
+        if given.rows or given.seeds:
+            parser.error("--tables: prints them all; it takes neither rows nor --seeds")
         print(tables(), end="")
         return
     for name in given.rows or ROWS:
         measure(name, given.text_folder, given.seeds)
 
 
-def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
-    """Train and score a row; the JSON is written after each training."""
-    row = ROWS[name]
-    corpus = CORPORA[row.corpus]
-    if not (ROOT / "corpora" / row.corpus).is_dir():
+def prepared(name: str, texts: Path | None) -> None:
+    """Prepare a corpus unless it is there.
+
+    Raises:
+        SystemExit: the text is not there, or the corpus that has its name is split otherwise.
+    """
+    corpus = CORPORA[name]
+    if not (ROOT / "corpora" / name).is_dir():
         text = text_file(texts and texts / corpus.file, corpus.file)
         with tempfile.TemporaryDirectory() as folder:
             if corpus.interleaved:
                 whole, text = text, Path(folder, text.name)
                 order = [str(HERE / "interleave.py"), str(whole), str(text), "--split", corpus.split]
                 subprocess.run([sys.executable, *order], check=True)
-            charrnn("prepare", str(text), "--name", row.corpus, "--split", corpus.split)
-    split = Prepared.open(ROOT / "corpora" / row.corpus).settings.split
+            charrnn("prepare", str(text), "--name", name, "--split", corpus.split)
+    split = Prepared.open(ROOT / "corpora" / name).settings.split
     if list(split) != list(map(float, corpus.split.split(","))):
-        raise SystemExit(f"corpora/{row.corpus}: is split {split}, the row is of {corpus.split}; remove it")
+        raise SystemExit(f"corpora/{name}: is split {split}, the row is of {corpus.split}; remove it")
+
+
+def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
+    """Train and score a row; the JSON is written after each training."""
+    row = ROWS[name]
+    if unknown := sorted(set(seeds or ()) - set(row.seeds)):
+        raise SystemExit(f"--seeds {unknown[0]}: the row {name} is of seeds {', '.join(map(str, row.seeds))}")
+    prepared(row.corpus, texts)
     for seed in seeds or row.seeds:
         run = trained(name, row, seed)
         document = json.loads(JSON.read_text()) if JSON.is_file() else {"rows": {}}
@@ -222,7 +273,7 @@ def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
         others = [one for one in before.get("runs", []) if same and one["seed"] != seed]
         runs = sorted([*others, run], key=lambda one: one["seed"])
         document["rows"][name] = {"corpus": row.corpus, "options": row.options, "runs": runs}
-        JSON.write_text(json.dumps(header("quality") | document, indent=1) + "\n", encoding="utf-8")
+        JSON.write_text(json.dumps(document | header("quality"), indent=1) + "\n", encoding="utf-8")
         put(RESULTS, BEGIN, tables(), END)
 
 
@@ -241,8 +292,8 @@ def tables() -> str:
             lines.append([name, way, f"{mean(nats):.4f}", each if len(nats) > 1 else "", minutes(runs)])
         details.append(detail(name, runs))
     parts = [table("row | scored | nats per character | by seed | minutes of training", lines)]
-    if ablations:
-        best = rows["shakespeare"]["runs"][0]["figures"][STATEFUL]["nats_per_char"]
+    if ablations and "shakespeare" in rows:
+        (best,) = (run["figures"][STATEFUL]["nats_per_char"] for run in rows["shakespeare"]["runs"] if run["seed"] == 0)
         ablations.sort(key=lambda each: each[1], reverse=True)
         title = "`shakespeare`, seed 0, without | that is | nats per character | more than with it"
         parts.append(table(title, ([*without(name), f"{n:.4f}", f"{n - best:+.4f}"] for name, n in ablations)))
@@ -263,7 +314,7 @@ def pairs(options: str) -> list[str]:
 
 def minutes(runs: list[dict[str, Any]]) -> str:
     """Training time of each run, mean."""
-    return f"{mean(run['record']['record']['seconds'] for run in runs) / 60:.0f}"
+    return f"{mean(run['training']['seconds'] for run in runs) / 60:.0f}"
 
 
 def detail(name: str, runs: list[dict[str, Any]]) -> str:
@@ -275,10 +326,11 @@ def detail(name: str, runs: list[dict[str, Any]]) -> str:
         first["command"],
         *(figure["command"] for figure in first["figures"].values()),
     ]
-    record, model = first["record"]["record"], first["record"]["config"]["model"]
+    record, model, training = first["record"]["record"], first["record"]["config"]["model"], first["training"]
     said = (
         f"{model['cell'].upper()} {model['num_layers']} x {model['hidden_size']}, {record['parameters']:,} parameters, "
-        f"{record['steps']:,} steps, {record['epochs']:.1f} epochs, {record['compute']}"
+        f"{training['steps']:,} steps, {training['epochs']:.1f} epochs (best after {record['epochs']:.1f}), "
+        f"{record['compute']}"
     )
     seeds = ", ".join(str(run["seed"]) for run in runs)
     return (

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,11 @@ class Checkpoint:
             return int(self.record["parameters"])
         return sum(array.size for array in self.weights.values())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, before: Callable[[], object] = lambda: None) -> None:
         """Write the checkpoint to ``path``, atomically and durably.
+
+        Args:
+            before: done once it is whole and durable, and what was at ``path`` is still there.
 
         Raises:
             ResourceError: no space left.
@@ -87,7 +90,7 @@ class Checkpoint:
         tensors |= {_STATE + name: np.ascontiguousarray(array) for name, array in self.state.items()}
         document["sha256"] = _digest(document, tensors)
         blob = save(tensors, metadata={_KEY: json.dumps(document, allow_nan=False)})
-        with atomic_write(path, len(blob)) as stream:
+        with atomic_write(path, len(blob), before) as stream:
             stream.write(blob)
 
     @classmethod
@@ -98,26 +101,20 @@ class Checkpoint:
             CheckpointError: missing, not a checkpoint, damaged, or of another version.
         """
         document, tensors = _read(path)
-        try:
-            config, _ = parts_of(path, document)
-            vocabulary = Vocabulary.from_json(document["vocabulary"])
-            weights = {k: v for k, v in tensors.items() if not k.startswith(_STATE)}
-            _check_weights(path, config.model, vocabulary, weights)
-            state = {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}
-            return cls(
-                config,
-                vocabulary,
-                weights,
-                dict(document["corpus"]),
-                dict(document["record"]),
-                state if with_state else {},
-                dict(document["progress"]) if with_state else {},
-                path,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})"
-            ) from error
+        config, vocabulary = parts_of(path, document)
+        weights = {k: v for k, v in tensors.items() if not k.startswith(_STATE)}
+        _check_weights(path, config.model, vocabulary, weights)
+        state = {k.removeprefix(_STATE): v for k, v in tensors.items() if k.startswith(_STATE)}
+        return cls(
+            config,
+            vocabulary,
+            weights,
+            dict(document["corpus"]),
+            dict(document["record"]),
+            state if with_state else {},
+            dict(document["progress"]) if with_state else {},
+            path,
+        )
 
 
 def _digest(document: Mapping[str, Any], tensors: Arrays) -> str:
@@ -143,8 +140,6 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
         if sum(map(data.count, (b"[", b"{", b'"'))) > _MAX_MARKS:
             raise ValueError
         header = read_json(data)
-        if not isinstance(header, dict):
-            raise ValueError
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint; charrnn train CORPUS makes one") from error
     except OSError as error:
@@ -176,15 +171,15 @@ def _document(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
-    """The configuration and the number of symbols V that a checkpoint's document states.
+def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, Vocabulary]:
+    """The configuration and the vocabulary that a checkpoint's document states.
 
     Raises:
         CheckpointError: it lacks them, or they cannot be meant.
     """
     try:
         config = Config.from_mapping(document["config"], str(path), CheckpointError)
-        symbols = len(Vocabulary.from_json(document["vocabulary"]))
+        vocabulary = Vocabulary.from_json(document["vocabulary"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {error})") from error
     try:
@@ -197,7 +192,9 @@ def parts_of(path: Path, document: Mapping[str, Any]) -> tuple[Config, int]:
     for name, kind in (("corpus", dict), ("record", dict), ("progress", dict), ("sha256", str)):
         if not isinstance(document.get(name), kind):
             raise CheckpointError(f"{path}: not a charrnn checkpoint (its description lacks or garbles {name!r})")
-    return config, symbols
+    if config.model.kind == "ngram" and type(document["record"].get("parameters")) is not int:
+        raise CheckpointError(f"{path}: its record does not say how many n-grams it counts")
+    return config, vocabulary
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
@@ -234,10 +231,10 @@ def _check_size(path: Path, document: Mapping[str, Any], header: Mapping[str, An
         raise CheckpointError(
             f"{path}: damaged ({whole:,} bytes long, {begin + end:,} expected); use another checkpoint of the run"
         )
-    config, symbols = parts_of(path, document)
+    config, vocabulary = parts_of(path, document)
     if config.model.kind == "ngram":
         return  # its one tensor is a text, of any length
-    weights = 4 * sum(map(math.prod, weight_shapes(config.model, symbols).values()))
+    weights = 4 * sum(map(math.prod, weight_shapes(config.model, len(vocabulary)).values()))
     hidden = 4 * sum(map(math.prod, state_shapes(config.model, config.training.batch_size or 0)))
     # To go on takes the weights, their average, the best of it, two averages of the gradient, and the hidden state.
     if end > 8 * weights + 2 * hidden + _SLACK:
@@ -284,7 +281,8 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
     for path in (Path(given), root / given):
-        if path.is_dir() and (path / file).is_file():
+        # Where only the latest save is gone, there is one before it.
+        if (path / file).is_file() or (file == LAST and (path / "last-1.safetensors").is_file()):
             return path / file
         if path.is_file():
             return path

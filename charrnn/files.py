@@ -59,12 +59,33 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that does not do this
+            raise
     finally:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, that survives a power cut, where the system can; it may be there already.
+
+    Raises:
+        OSError: there cannot be one.
+        ResourceError: the device failed.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        try:
+            sync_folder(path.parent)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
+def atomic_write(
+    path: Path, needed: int | None = None, before: Callable[[], object] = lambda: None
+) -> Iterator[IO[bytes]]:
     """Open a file beside ``path`` for writing; on success it takes the place of ``path``, durably.
 
     Temporary file, fsync, rename, fsync of the folder: a reader sees the old file or the new one. On any
@@ -72,6 +93,7 @@ def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
 
     Args:
         needed: bytes that will be written, where that is known, to be said when they find no room.
+        before: done once the new file is whole and durable, and the old one is still in its place.
 
     Raises:
         ResourceError: the disk is full, the quota used up, the folder not writable, or the device failed.
@@ -82,6 +104,7 @@ def atomic_write(path: Path, needed: int | None = None) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+        before()
         os.replace(temporary, path)
         sync_folder(path.parent)
     except (OSError, MemoryError) as error:
@@ -119,7 +142,10 @@ def link(source: Path, target: Path) -> None:
         try:
             os.link(source, temporary)
         except (OSError, MemoryError):
-            shutil.copyfile(source, temporary)
+            with open(source, "rb") as whole, open(temporary, "wb") as copy:
+                shutil.copyfileobj(whole, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
         os.replace(temporary, target)
     except (OSError, MemoryError) as error:
         raise _unwritable(target, error) from error
@@ -212,6 +238,7 @@ class Hold:
     def __init__(self, folder: Path, refusal: str) -> None:
         #: Descriptors that a child process must inherit to hold the folder too.
         self.inherited: tuple[int, ...] = ()
+        self._folder = folder.absolute()
         try:
             import fcntl
         except ImportError:
@@ -225,6 +252,18 @@ class Hold:
         except OSError:  # a file system without locks
             pass
         self.inherited = (held,)
+
+    def check(self) -> None:
+        """Raises ResourceError if the folder is no longer there under its name, or another one is: what is written
+        to it would not be kept, or would be mixed with what others write."""
+        for descriptor in self.inherited:
+            held = os.fstat(descriptor)
+            try:
+                there = os.stat(self._folder)
+            except FileNotFoundError:
+                raise ResourceError(f"{self._folder}: is gone, and with it what was saved there") from None
+            if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
+                raise ResourceError(f"{self._folder}: another folder has taken the place of the one begun in")
 
     def close(self) -> None:
         """Let others have it."""

@@ -99,10 +99,10 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
     if given.model.hidden_size is None:
         reasons.append(f"size {size} ({model.num_layers} x {units}): {why}")
     if not training.lengths():
-        most = WIDEST_EPOCHS if units >= WIDEST else MOST_EPOCHS
-        epochs = round(min(most, max(1.0, _passes(units, machine) / characters)), 1)
+        most = WIDEST_EPOCHS * max(1.0, WIDEST_TEXT / characters) if units >= WIDEST else MOST_EPOCHS
+        epochs = round(min(most, MOST_EPOCHS, max(1.0, _passes(units, machine) / characters)), 1)
         training = dataclasses.replace(training, epochs=epochs)
-        reasons.append(f"{epochs:g} epochs: enough for this size on a text of {characters:,} characters")
+        reasons.append(f"{epochs:g} epochs: for this size and a text of {characters:,} characters")
     usual = dataclasses.replace(
         TRAINING, learning_rate=_rate(units), batch_size=CUDA_BATCH_SIZE if machine == "cuda" else TRAINING.batch_size
     )
@@ -196,8 +196,9 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 
-#: Passes over the text when nobody says how many: at most so many, and so many of the widest, which then knows it.
-MOST_EPOCHS, WIDEST, WIDEST_EPOCHS = 60.0, 1024, 4.0
+#: Passes over the text when nobody says how many: at most so many, and so many of the widest, which then knows a text
+#: of a million characters. Of a shorter one it needs more, or it would have learnt nothing yet.
+MOST_EPOCHS, WIDEST, WIDEST_EPOCHS, WIDEST_TEXT = 60.0, 1024, 4.0, 1e6
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def speed(model: ModelConfig, machine: str) -> float:
 
 
 def _passes(units: int, machine: str) -> float:
-    """Characters to train on when nobody says how long: ten to thirty per weight, and four times that on CUDA."""
+    """Characters to train on when nobody says how long: more for wider models, and four times that on CUDA."""
     return min(max(8e6, 62_500.0 * units), 30e6) * (4 if machine == "cuda" else 1)
 
 

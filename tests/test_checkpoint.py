@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from charrnn import checkpoint as checkpoints
 from charrnn.checkpoint import Checkpoint, locate, read_document, run_name
 from charrnn.errors import CheckpointError, ResourceError
 from charrnn.files import atomic_write
@@ -80,11 +81,9 @@ def test_flipped_bits_are_refused(saved, tmp_path):
 
 def edit(path: Path, change) -> Path:
     """Rewrite a checkpoint's document and tensors, with a digest that fits: not damage, but a strange file."""
-    from charrnn import checkpoint as module
-
     document, tensors = read_document(path), load(path.read_bytes())
     change(document, tensors)
-    document["sha256"] = module._digest(document, tensors)
+    document["sha256"] = checkpoints._digest(document, tensors)
     path.write_bytes(save(tensors, metadata={"charrnn": json.dumps(document)}))
     return path
 
@@ -124,6 +123,37 @@ def test_other_files_are_refused_without_being_run(tmp_path, data):
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="not a charrnn checkpoint"):
         Checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None, {"x": "y"}, {"charrnn": "{"}, {"charrnn": "7"}, {"charrnn": "[1]"}, {"charrnn": "{}"}, {"charrnn": "NaN"},
+        {"charrnn": "[" * 9999},
+    ],
+)  # fmt: skip
+def test_tensors_with_another_description_are_no_checkpoint(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(save({"head.bias": np.zeros(3, np.float32)}, metadata=metadata))
+    expected = f"{path}: not a charrnn checkpoint, or damaged; nothing was loaded"
+    for read in (read_document, Checkpoint.load):
+        assert complaint(lambda read=read: read(path)) == expected
+
+
+@pytest.mark.parametrize("header", [b"[1, 2]", b"7", b'"__metadata__"', b"null", b"{}", b"\xff\xff"])
+def test_a_header_that_is_no_table_of_tensors_is_no_checkpoint(tmp_path, header):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(9))
+    assert "not a charrnn checkpoint" in complaint(lambda: Checkpoint.load(path))
+
+
+def test_tensors_changed_in_place_are_damaged(saved):
+    data = bytearray(saved.read_bytes())
+    data[-1] ^= 1
+    saved.write_bytes(data)
+    assert complaint(lambda: Checkpoint.load(saved)) == (
+        f"{saved}: damaged (its SHA-256 does not match); use another checkpoint of the run"
+    )
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(saved, monkeypatch):
@@ -193,6 +223,97 @@ def test_a_run_in_a_folder_of_runs_is_found_and_those_of_a_sweep_are_never_the_r
     assert run_name(tmp_path, root) == str(tmp_path)
 
 
+def complaint(read) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(saved, tmp_path, monkeypatch):
+    nowhere = tmp_path / "nowhere"
+    assert complaint(lambda: read_document(nowhere)) == (
+        f"{nowhere}: no such checkpoint; charrnn train CORPUS makes one"
+    )
+    assert complaint(lambda: read_document(tmp_path)) == f"{tmp_path}: cannot be read (Is a directory)"
+
+    def fails(path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)  # of the tensors: the header was read before
+    assert complaint(lambda: Checkpoint.load(saved)) == f"{saved}: cannot be read (Input/output error)"
+
+
+def test_a_header_may_be_as_long_and_have_as_many_marks_as_the_limits_say_and_no_more(saved, monkeypatch):
+    size = int.from_bytes(saved.read_bytes()[:8], "little")
+    header = saved.read_bytes()[8 : 8 + size]
+    marks = sum(header.count(mark) for mark in (b"[", b"{", b'"'))
+    for limit, most in (("_MAX_HEADER", size), ("_MAX_MARKS", marks)):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, limit, most)
+            assert Checkpoint.load(saved).record == {"steps": 3}
+            patch.setattr(checkpoints, limit, most - 1)
+            assert "nothing was loaded" in complaint(lambda: Checkpoint.load(saved))
+
+
+@pytest.mark.parametrize("batch_size", [None, 5000])
+def test_a_state_may_be_as_large_as_its_model_explains_and_no_larger(saved, batch_size):
+    checkpoint = Checkpoint.load(saved)
+    training = dataclasses.replace(checkpoint.config.training, batch_size=batch_size)
+    checkpoint = dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, training=training))
+    weights = 4 * checkpoint.parameters  # bytes
+    hidden = 4 * 2 * (batch_size or 0) * 3  # of two layers of three units
+    most = 7 * weights + 4 * hidden + (1 << 20)
+    for size in (most, most + 1):
+        dataclasses.replace(checkpoint, state={"x": np.zeros(size, np.uint8)}).save(saved)
+        if size == most:
+            assert len(Checkpoint.load(saved, with_state=True).state["x"]) == most
+        else:
+            assert "more than its model explains" in complaint(lambda: Checkpoint.load(saved))
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [(1e9, True), (-1e9, True), (1.0001e9, False), (-1.0001e9, False), (np.nan, False), (np.inf, False)],
+)
+def test_weights_are_refused_from_where_sums_of_them_are_no_numbers(saved, value, fits):
+    def harm(document, tensors):
+        tensors["head.bias"] = np.array([value, *[0] * 10], np.float32)
+
+    edit(saved, harm)
+    if fits:
+        assert Checkpoint.load(saved).weights["head.bias"][0] == np.float32(value)
+    else:
+        assert "head.bias holds values that are not finite" in complaint(lambda: Checkpoint.load(saved))
+
+
+def test_a_run_that_is_not_found_is_answered_by_what_there_is(saved, tmp_path):
+    root = tmp_path / "checkpoints"
+    (root / "begun").mkdir(parents=True)
+    assert complaint(lambda: locate("begun", root)) == f"{root / 'begun'}: the run has no best.safetensors yet"
+    assert complaint(lambda: locate("begun", root, "last.safetensors")) == (
+        f"{root / 'begun'}: the run has no last.safetensors yet; begin it anew with train --force"
+    )
+    assert "start with: charrnn train" in complaint(lambda: locate(str(root / "begun"), root))
+    names = [f"grid/{n}" for n in range(9)]
+    for count, name in enumerate(names, start=1):
+        (root / name).mkdir(parents=True)
+        (root / name / "best.safetensors").touch()
+        more = "" if count < 9 else " and 1 more"
+        assert complaint(lambda: locate("none", root)) == (
+            f"none: no checkpoint, run folder or run of that name; runs here: {', '.join(names[: min(count, 8)])}{more}"
+        )
+        assert complaint(lambda: locate("grid", root)) == (
+            f"{root / 'grid'}: holds {count} run(s); name one of them, such as grid/0"
+        )
+    (root / "best.safetensors").touch()
+    (root / "a" / "b" / "c").mkdir(parents=True)
+    (root / "a" / "best.safetensors").mkdir()  # not a file
+    (root / "a" / "b" / "c" / "best.safetensors").touch()  # below what can be named
+    assert "runs here: grid/0, grid/1" in complaint(lambda: locate("none", root))
+    assert run_name(root / "a" / "b" / "c", root) == str(root / "a" / "b" / "c")
+
+
 def hostile(document: str, header: dict | None = None, size: int | None = None, tail: int = 0) -> bytes:
     """A safetensors file with this document, these tensors in its header, another size in front, zeros behind."""
     data = json.dumps({"__metadata__": {"charrnn": document}, **(header or {})}).encode()
@@ -231,6 +352,28 @@ HOSTILE = {
     "a number of 20,000 digits": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": ' + "9" * 20000)),
     "units that are infinite": lambda d: hostile(d.replace('"hidden_size": 3', '"hidden_size": Infinity')),
 }  # fmt: skip
+
+LIES: list[tuple[dict, int, str]] = [
+    ({}, 0, "its SHA-256 does not match); use"),
+    ({}, 1, "bytes long, "),
+    ({"x": offsets(0, 4)}, 3, "bytes long, "),
+    ({"x": offsets(0, 4)}, 5, "bytes long, "),
+    ({"x": {}}, 4, "its header lacks or garbles 'data_offsets')"),
+    ({"x": {"data_offsets": [0]}}, 4, "its header lacks or garbles list index out of range)"),
+    ({"x": {"data_offsets": 4}}, 4, "its header lacks or garbles 'int' object is not subscriptable)"),
+    ({"x": {"data_offsets": [0, "a"]}}, 4, "its header lacks or garbles invalid literal"),
+    ({"x": offsets(0, 4), "y": offsets(0, 4)}, 4, "; use another checkpoint of the run"),
+    ({"x": offsets(0, 4, "F99")}, 4, "; use another checkpoint of the run"),
+]
+
+
+@pytest.mark.parametrize(("header", "tail", "message"), LIES)
+def test_a_header_that_lies_about_its_tensors_is_damage(saved, header, tail, message):
+    saved.write_bytes(hostile(json.dumps(read_document(saved)), header, tail=tail))
+    said = complaint(lambda: Checkpoint.load(saved))
+    assert said.startswith(f"{saved}: damaged (")
+    assert message in said
+
 
 MEASURED = r"""
 import re, sys, time

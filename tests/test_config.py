@@ -213,6 +213,13 @@ def test_more_time_never_chooses_a_smaller_model():
     assert sizes[0] < sizes[-1]
 
 
+@pytest.mark.parametrize("preset", SIZES)
+@pytest.mark.parametrize("characters", [500, 10_000, 300_000, 1_000_000])
+def test_every_preset_sees_enough_of_a_short_text_to_learn_it(preset, characters):
+    training = settle(Config(), characters=characters, machine="cpu-amx", preset=preset).config.training
+    assert training.epochs * characters >= min(60 * characters, 4_000_000) - characters
+
+
 def test_settled_constants_are_complete():
     assert set(MODEL.to_mapping()) == set(MODELS["recurrent"])
     optional = {*TrainingConfig.LENGTHS, "validate_every"}

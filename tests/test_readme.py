@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -132,3 +133,30 @@ def test_an_interleaved_text_split_in_percent_is_the_split_of_each_stream(tmp_pa
         for stream in range(100):
             first = stream * length + length * begin // 100
             assert out[at + stream * size : at + (stream + 1) * size] == text[first : first + size]
+
+
+def test_the_figures_of_how_good_are_those_of_the_committed_results():
+    def measured(name):
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+    def mean(row, way):
+        runs = measured("quality")["rows"][row]["runs"]
+        return sum(run["figures"][way]["nats_per_char"] for run in runs) / len(runs)
+
+    (timed,) = (one for one in measured("time_to_quality")["charrnn"] if one["time_limit"] == 80)
+    carried, windows, dynamic = "state carried", "`--window 256`", "`--dynamic`"
+    said = README.partition("## How good")[2].partition("## How fast")[0]
+    for figure in (
+        sorted(run["nats_per_char"] for run in timed["runs"])[1],
+        mean("base", carried),
+        mean("shakespeare", carried),
+        mean("shakespeare", windows),
+    ):
+        assert f" {figure:.3f} nats per character" in said
+    table = README.partition("| preset | LSTM |")[2].partition("\n\n")[0]
+    for row in ("small", "base", "shakespeare-512", "shakespeare"):
+        assert f" {mean(row, carried):.3f} |" in table
+    assert (
+        f"{mean('shakespeare-512', dynamic):.3f} nats per character with it and {mean('shakespeare-512', carried):.3f}"
+        in README
+    )

@@ -57,7 +57,7 @@ def _one_line() -> Iterator[None]:
         _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
     except RuntimeError as error:
         # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
-        if "out of memory" not in str(error) and "not enough memory" not in str(error):
+        if not any(said in str(error) for said in ("out of memory", "not enough memory", "can't allocate memory")):
             raise
         _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
     except Exception as error:

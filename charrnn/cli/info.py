@@ -73,11 +73,11 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     """
     from charrnn.checkpoint import parts_of
 
-    config, symbols = parts_of(path, document)
+    config, vocabulary = parts_of(path, document)
     parameters = (
-        {"n-grams": int(document["record"]["parameters"])}
+        {"n-grams": document["record"]["parameters"]}
         if config.model.kind == "ngram"
-        else parameters_by_part(config.model, symbols)
+        else parameters_by_part(config.model, len(vocabulary))
     )
     return {
         "schema": 1,
@@ -86,7 +86,7 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "parameters": sum(parameters.values()),
         "parameters_by_part": parameters,
-        "vocabulary": {"unit": document["vocabulary"]["unit"], "symbols": symbols},
+        "vocabulary": {"unit": vocabulary.unit, "symbols": len(vocabulary)},
         "config": config.to_mapping(),
         "corpus": document["corpus"],
         "record": document["record"],

@@ -82,8 +82,12 @@ def write(path: Path, page: str) -> None:
         raise UsageError(f"--html {path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise UsageError(f"--html {path}: there is no such folder; make it, or name another file")
-    with atomic_write(path) as stream:
-        stream.write(page.encode("utf-8", "replace"))
+    data = page.encode("utf-8", "replace")
+    if path.exists() and not path.is_file():  # a pipe or a device is written to, and not replaced
+        path.write_bytes(data)
+    else:
+        with atomic_write(path.resolve()) as stream:  # a link stays one
+            stream.write(data)
     note(f"wrote {path}")
 
 

@@ -33,9 +33,9 @@ def sample(
         str | None,
         typer.Option(
             "--adapt",
-            metavar="FILE",
-            help="Let the model learn from this text first, as eval --dynamic does; - for standard input. The "
-            "checkpoint stays as it is.",
+            metavar="F|-",
+            help="Let the model learn from this text first, as eval --dynamic does: a file, the training split of a "
+            "corpus, or - for standard input. The checkpoint stays as it is.",
         ),
     ] = None,
     adapt_rate: Annotated[
@@ -122,6 +122,8 @@ def sample(
     ] = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
+    encoding: options.Encoding = None,
+    newlines: options.Newlines = None,
 ) -> None:
     """Generate text with a trained model.
 
@@ -138,7 +140,7 @@ def sample(
 
     model = load(checkpoints)
     if adapt is not None:
-        model = _adapted(model, adapt, adapt_rate, device, quiet)
+        model = _adapted(model, given)
     _warn(model, text, stop or [], quiet)
     try:
         if isinstance(settings, BeamSearch):
@@ -162,8 +164,9 @@ def _settings(given: dict[str, Any]) -> Sampling | BeamSearch:
 
     if given["prompt"] is not None and given["prompt_file"] is not None:
         raise UsageError("--prompt and --prompt-file: give one of them")
-    if given["adapt_rate"] is not None and given["adapt"] is None:
-        raise UsageError("--adapt-rate: is for --adapt FILE; add it")
+    for name in ("adapt_rate", "encoding", "newlines"):
+        if given[name] is not None and given["adapt"] is None:
+            raise UsageError(f"{option(name)}: is for --adapt FILE; add it")
     if given["prompt_file"] == given["adapt"] == "-":
         raise UsageError("--prompt-file - and --adapt -: there is one standard input; name a file for one of them")
     drawing = {name: given[name] for name in (*FILTERS, "seed") if given[name] is not None}
@@ -210,16 +213,19 @@ def _prompt(prompt: str | None, file: str | None) -> str:
         raise TextError(f"--prompt-file: {where} is not UTF-8 at byte {error.start}; convert it first") from error
 
 
-def _adapted(model: Model, file: str, rate: float | None, device: str, quiet: bool) -> Model:
+def _adapted(model: Model, given: dict[str, Any]) -> Model:
     """The model after it has read a text once, learning as it goes."""
     from charrnn.cli.console import note, progress_bar
-    from charrnn.evaluation.evaluator import read_text
-    from charrnn.training.dynamic import Adaptation, adapt
+    from charrnn.evaluation.evaluator import text_to_score
+
+    rate, quiet = given["adapt_rate"], given["quiet"]
+    reading = {name: given[name] for name in ("encoding", "newlines")}
+    text = text_to_score(model, given["adapt"], default="train", **reading)
+    from charrnn.training.dynamic import Adaptation, adapt  # with PyTorch, which takes a while to load
 
     how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
-    text = read_text(model.vocabulary, file)
     with progress_bar("reading", quiet) as progress:
-        adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=device, progress=progress)
+        adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=given["device"], progress=progress)
     unit = model.vocabulary.unit.replace("char", "character")
     note(f"learnt from {figures.characters:,} {unit}s, {figures.bits_per_char:.4f} bits per {unit} on the way", quiet)
     return adapted

@@ -148,7 +148,10 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """While inside, the first SIGINT or SIGTERM calls ``stop`` and is noted; a second one acts as usual."""
+    """While inside, the first SIGINT, SIGTERM or SIGHUP calls ``stop`` and is noted; a second one acts as usual.
+
+    A terminal that is closed sends SIGHUP; where that is ignored, as under ``nohup``, it stays so.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: object) -> None:
@@ -158,6 +161,9 @@ def stopping(stop: Callable[[], None]) -> Iterator[list[int]]:
             signal.signal(each, before)
 
     previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        previous[hangup] = signal.getsignal(hangup)
     for each in previous:
         signal.signal(each, handle)
     try:

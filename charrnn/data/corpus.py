@@ -7,6 +7,7 @@ validation text lies between training text.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from charrnn.data.reading import Newlines, Progress, Source, SourceRecord, opene
 from charrnn.data.registry import is_registered, registered
 from charrnn.data.sources import Found, corpus_name, gather
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.data.writing import FORMAT, SPLITS, PrepareSettings, fingerprint, write
+from charrnn.data.writing import FORMAT, SPLITS, PrepareSettings, TakenError, clear_remains, fingerprint, write
 from charrnn.errors import TextError, UsageError
 from charrnn.files import CHUNK, read_chunks, read_json, sha256_of
 
@@ -131,7 +132,7 @@ class Corpus:
         vocabulary, settings = Vocabulary.from_json(value["vocabulary"]), PrepareSettings.from_json(value["settings"])
         longest = 1 if vocabulary.unit == "byte" else 4  # bytes of a character
         for split in splits.values():
-            if not (split.characters <= split.bytes <= longest * split.characters >= split.unknown >= 0):
+            if not (0 <= split.unknown <= split.characters <= split.bytes <= longest * split.characters):
                 raise ValueError("its splits have impossible sizes")
         if settings.unit != vocabulary.unit:
             raise ValueError("its vocabulary is another's")
@@ -226,7 +227,11 @@ class Corpus:
             return mapped
         dtype = np.dtype(self.dtype)
         offset = path.stat().st_size - self.characters * dtype.itemsize
-        return cast("NDArray[np.unsignedinteger]", FileArray(path, dtype, offset, self.characters, below))
+        array = FileArray(path, dtype, offset, self.characters, below)
+        # From here on the file is open. Another corpus may have come to this place before that.
+        if read_json((self.path / "corpus.json").read_text(encoding="utf-8"))["fingerprint"] != self.fingerprint:
+            raise TextError(f"{self.path}: has been replaced while it was in use; run this again")
+        return cast("NDArray[np.unsignedinteger]", array)
 
     @cached_property
     def _all(self) -> NDArray[np.unsignedinteger]:
@@ -347,7 +352,7 @@ def prepare(
     folder = output or root / title
     _refuse_existing(folder, force)
     with _found(names, root, settings, progress, notify) as found:
-        return _written(found, names, folder, title, settings, progress, chunk)
+        return _written(found, names, folder, title, settings, progress, chunk, replace=force)
 
 
 def resolve(
@@ -388,18 +393,20 @@ def resolve(
     settings = settings or PrepareSettings()
     with _found(names, root, settings, progress, notify) as found:
         folder = root / found.name
-        if _exists(folder):
-            mark = _fingerprint(found, settings)
-            beside = folder.with_name(f"{folder.name}-{mark[:8]}")
-            for candidate in (folder, beside):
-                if (corpus_or_none := _matching(candidate, mark)) is not None:
-                    say(f"{', '.join(names)}: unchanged, using {candidate}")
-                    return corpus_or_none
-            folder = beside
-            if _exists(folder):
-                raise TextError(f"{folder}: is damaged or not a corpus; remove it and run this again")
-        say(f"{', '.join(names)}: preparing into {folder}")
-        return _written(found, names, folder, folder.name, settings, progress, CHUNK)
+        if not _exists(folder):
+            say(f"{', '.join(names)}: preparing into {folder}")
+            with contextlib.suppress(TakenError):  # by a process that may prepare another text of that name
+                return _written(found, names, folder, folder.name, settings, progress, CHUNK)
+        mark = _fingerprint(found, settings)
+        beside = folder.with_name(f"{folder.name}-{mark[:8]}")
+        for candidate in (folder, beside):
+            if (corpus_or_none := _matching(candidate, mark)) is not None:
+                say(f"{', '.join(names)}: unchanged, using {candidate}")
+                return corpus_or_none
+        if _exists(beside):
+            raise TextError(f"{beside}: is damaged or not a corpus; remove it and run this again")
+        say(f"{', '.join(names)}: preparing into {beside}")
+        return _written(found, names, beside, beside.name, settings, progress, CHUNK)
 
 
 def _prepared(name: str, root: Path) -> Path | None:
@@ -409,6 +416,7 @@ def _prepared(name: str, root: Path) -> Path | None:
         return path
     if not path.exists() and path.name == name:
         for folder in (root / name, root / name.removesuffix(".txt")):
+            clear_remains(folder)  # it may have been moved aside by a process that was killed
             if is_corpus(folder) and (folder.name == name or is_registered(name)):
                 return folder
     return None
@@ -502,7 +510,8 @@ def _written(
     settings: PrepareSettings,
     progress: Progress | None,
     chunk: int,
+    replace: bool = False,
 ) -> Corpus:
     named = [name if name == "-" or is_registered(name) else os.path.abspath(name) for name in names]
-    write(found.sources, folder, title, settings, named=named, progress=progress, chunk=chunk)
+    write(found.sources, folder, title, settings, named=named, progress=progress, chunk=chunk, replace=replace)
     return Corpus.open(folder)

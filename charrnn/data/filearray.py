@@ -47,7 +47,7 @@ class FileArray:
         return (self._length,)
 
     def __getitem__(self, key: Any) -> Any:
-        """Raises TextError where the file no longer has what it had."""
+        """Raises TextError where the file no longer has what it had, IndexError beyond its end."""
         if isinstance(key, slice):
             start, stop, step = key.indices(self._length)
             if step != 1:
@@ -56,7 +56,10 @@ class FileArray:
             view.__dict__ = {**self.__dict__, "_length": max(0, stop - start)}
             view._offset += start * self.dtype.itemsize
             return view
-        places = np.asarray(key) % self._length
+        places = np.asarray(key)
+        if places.size and not -self._length <= places.min() <= places.max() < self._length:
+            raise IndexError(f"index out of range for {self._length:,} items")
+        places = np.where(places < 0, places + self._length, places)
         # A window of a text has a stream in each column, which lies in one piece.
         columns = places.reshape(len(places), -1).T if places.ndim else places.reshape(1, 1)
         found = np.empty(columns.shape, self.dtype)
@@ -66,8 +69,6 @@ class FileArray:
 
     def _gather(self, places: NDArray[np.intp], items: NDArray[Any]) -> None:
         """Read what stands at these places, (n,), into ``items``."""
-        if not len(places):
-            return
         low, high = int(places.min()), int(places.max())
         if high - low < BLOCK:
             items[:] = self._read(low, high + 1)[places - low]

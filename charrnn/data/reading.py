@@ -295,9 +295,6 @@ class _Counted(io.RawIOBase):
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.count, self.digest = file, 0, hashlib.sha256()
 
-    def readable(self) -> bool:
-        return True
-
     def readinto(self, buffer: object) -> int:
         data = memoryview(cast(bytearray, buffer))
         count: int = self.file.readinto(data)  # type: ignore[attr-defined]

@@ -134,13 +134,16 @@ def write(
     named: Sequence[str] = (),
     progress: Progress | None = None,
     chunk: int = CHUNK,
+    replace: bool = False,
 ) -> None:
-    """Prepare ``sources`` into ``folder``, which takes the place of a corpus that is there.
+    """Prepare ``sources`` into ``folder``.
 
     Args:
         named: what the user named: remembered, so that a new file in a folder is noticed.
+        replace: take the place of a corpus that is there.
 
     Raises:
+        TakenError: another process has made something there meanwhile.
         TextError: a source cannot be read, holds no text, or changed between the two walks.
         UsageError: the settings leave no character, or the folder cannot be written.
         ResourceError: the disk is full.
@@ -157,7 +160,7 @@ def write(
             encoding=settings.encoding,
             newlines=settings.newlines,
             chunk=chunk,
-            progress=report if progress else None,
+            progress=report,
         )
 
     first, second = walk(0), walk(1)
@@ -167,7 +170,7 @@ def write(
         raise TextError(f"{sources[0].name}: holds no text; name a file with text in it")
     vocabulary, table = _vocabulary(counts, settings)
     bounds = boundaries(characters, settings.split)
-    with _appearing(folder) as temporary:
+    with _appearing(folder, replace) as temporary:
         splits = _write_ids(second, temporary / "ids.npy", table, vocabulary.unknown, bounds)
         for source, before, after in zip(sources, first.records, second.records, strict=True):
             if before != after:
@@ -262,20 +265,33 @@ def _write_ids(
     }
 
 
+class TakenError(UsageError):
+    """A folder was made by another process while this one was about to make it."""
+
+
 @contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place on success and is removed on failure."""
+def _appearing(folder: Path, replace: bool) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place on success and is removed on failure.
+
+    Raises:
+        TakenError: without ``replace``, something is there.
+    """
     temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _clear_remains(folder)
+        clear_remains(folder)
         temporary.mkdir()
         try:
             yield temporary
             sync_folder(temporary)
-            if folder.exists():
+            if replace and folder.exists():
                 os.replace(folder, old)
-            os.replace(temporary, folder)
+            try:
+                os.rename(temporary, folder)  # which no folder with something in it gives way to
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise TakenError(f"{folder}: another process has made it meanwhile; run this again") from error
             sync_folder(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -290,7 +306,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
         raise UsageError(f"{folder}: cannot be written ({error.strerror}); choose a place with --output") from error
 
 
-def _clear_remains(folder: Path) -> None:
+def clear_remains(folder: Path) -> None:
     """Remove what runs that were killed left beside ``folder``, and put back a corpus they had moved aside."""
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.???"):
         _, process, kind = path.name.rsplit(".", 2)

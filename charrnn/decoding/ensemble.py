@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint, locate
 from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.filters import log_softmax
 from charrnn.errors import CheckpointError
 
 State = tuple[Any, ...]
@@ -118,11 +119,8 @@ def mixture(logits: Sequence[Floats]) -> Floats:
     """
     if len(logits) == 1:
         return logits[0]
-    total: Any = 0.0
-    for one in logits:
-        # An array of its own, for an engine may use its logits again.
-        one = np.exp(one - one.max(axis=-1, keepdims=True), dtype=np.float64)
-        total = total + one / one.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore"):  # a character that all hold for impossible stays so
-        mean: Floats = (np.log(total) - math.log(len(logits))).astype(np.float32)
+    # By logarithms throughout: a probability too small for a float64 is still not zero, and its surprisal finite.
+    # A character that all hold for impossible stays so.
+    total = np.logaddexp.reduce([log_softmax(each) for each in logits])
+    mean: Floats = (total - math.log(len(logits))).astype(np.float32)
     return mean

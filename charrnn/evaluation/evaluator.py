@@ -87,8 +87,11 @@ def corpus_ids(model: Model, corpus: Corpus, split: str) -> tuple[Ids, int]:
     return ids, corpus.splits[split].bytes
 
 
-def trained_on(model: Model, root: Path = Path("corpora")) -> Corpus:
+def trained_on(model: Model, root: Path = Path("corpora"), advice: str = "name a text with --text FILE") -> Corpus:
     """The corpus that a model was trained on: where it was then, or below ``root``, by its fingerprint.
+
+    Args:
+        advice: what to do where it is not found.
 
     Raises:
         TextError: it is gone, or its text is no longer the one trained on.
@@ -97,13 +100,17 @@ def trained_on(model: Model, root: Path = Path("corpora")) -> Corpus:
     places = [Path(recorded)] if recorded else []
     places += sorted(root.iterdir()) if root.is_dir() else []
     if fingerprint is None:
-        raise TextError(f"{model.path}: there is no one text that was trained on; name a text with --text FILE")
+        raise TextError(f"{model.path}: there is no one text that was trained on; {advice}")
     for path in places:
-        if is_corpus(path) and (corpus := Corpus.open(path)).fingerprint == fingerprint:
-            return corpus
+        try:
+            if is_corpus(path) and (corpus := Corpus.open(path)).fingerprint == fingerprint:
+                return corpus
+        except TextError:
+            if path == Path(recorded):
+                raise
+            # A damaged corpus that nobody has asked for is no reason not to find another.
     raise TextError(
-        f"the text that {model.path or 'the model'} was trained on ({recorded}) is gone or has changed; "
-        "name a text with --text FILE"
+        f"the text that {model.path or 'the model'} was trained on ({recorded}) is gone or has changed; {advice}"
     )
 
 
@@ -124,8 +131,11 @@ def text_to_score(
     *,
     encoding: str | None = None,
     newlines: str | None = None,
+    default: str = "validation",
 ) -> Text:
     """What a user names as text to score: a file or ``-``, a corpus and its split, or (``None``) the model's own.
+
+    Without a split, a corpus's ``default`` is meant.
 
     Raises:
         TextError: it is missing, empty or cannot be read.
@@ -134,8 +144,8 @@ def text_to_score(
     named = _named(model, text, split, encoding, newlines)
     if isinstance(named, str):
         return read_text(model.vocabulary, named, encoding=encoding, newlines=newlines)
-    ids, num_bytes = corpus_ids(model, named, split or "validation")
-    return Text(named.name, split or "validation", ids, num_bytes)
+    ids, num_bytes = corpus_ids(model, named, split or default)
+    return Text(named.name, split or default, ids, num_bytes)
 
 
 def _named(

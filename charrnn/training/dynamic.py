@@ -22,6 +22,8 @@ from charrnn.model.build import build
 from charrnn.model.compute import choose_compute
 from charrnn.training.optimizer import AdamW
 
+#: Windows over which the mean is taken that tells whether learning has diverged.
+STRETCH = 32
 DIVERGED = "learning from the text diverged; its learning rate is too high for this model"
 
 
@@ -48,7 +50,9 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.learning_rate < math.inf:
-            raise UsageError(f"--dynamic-rate, --adapt-rate: expected at least 0, got {self.learning_rate:g}")
+            raise UsageError(
+                f"--dynamic-rate, --adapt-rate: expected a finite number from 0, got {self.learning_rate:g}"
+            )
 
 
 class Learner:
@@ -117,16 +121,26 @@ def surprisals_on_the_way(learners: Sequence[Learner], ids: Ids, first: int, win
         pieces that cover 0..N-1 in order.
 
     Raises:
-        DivergedError: a learner's figures are no longer finite.
+        DivergedError: a learner's figures are no longer finite, or over a stretch twice as bad as a guess among all
+            symbols, or as what had learnt nothing yet where that was worse.
     """
-    before = first
+    before, guess = first, math.log(learners[0].model.symbols)
+    calm = stretch = 0.0
     for start in range(0, len(ids), window):
         targets = np.asarray(ids[start : start + window])
         inputs = np.concatenate(([before], targets[:-1]))
         logits = [learner.predict(inputs) for learner in learners]
         if not all(np.isfinite(each).all() for each in logits):
             raise DivergedError(DIVERGED)
-        yield start, cross_entropy(mixture(logits), targets)
+        nats = cross_entropy(mixture(logits), targets)
+        # The first window is scored by what has learnt nothing yet.
+        calm = calm or max(guess, float(nats.mean()))
+        stretch += float(nats.sum())
+        if (start + window) % (STRETCH * window) == 0:
+            if stretch > 2 * calm * STRETCH * window:
+                raise DivergedError(DIVERGED)
+            stretch = 0.0
+        yield start, nats
         for learner in learners:
             learner.learn(targets)
         before = int(targets[-1])

@@ -15,7 +15,7 @@ from typing import Any
 from charrnn.checkpoint import BEST, LAST, Checkpoint, run_name
 from charrnn.config import Config
 from charrnn.errors import CheckpointError, ResourceError, UsageError
-from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link
+from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link, make_folder, read_json
 from charrnn.training.card import model_card
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, WentBack
 from charrnn.training.plot import loss_plot
@@ -28,14 +28,15 @@ CONFIG, METRICS, SAMPLES, PLOT, CARD = "config.toml", "metrics.jsonl", "samples.
 TENSORBOARD = "tensorboard"
 #: Why a run cannot go on: there is nothing left to do.
 FINISHED, EXHAUSTED = "the run is finished", "the run stopped early"
-_FILES = (BEST, CONFIG, METRICS, SAMPLES, PLOT, CARD, TENSORBOARD)
+_FILES = (BEST, CONFIG, METRICS, SAMPLES, PLOT, CARD)
 #: How a run is refused that another process trains.
 TRAINED_ELSEWHERE = "is being trained by another process; wait for its end, or choose another --run NAME"
 
 
 def is_name(name: str) -> bool:
     """Whether a run's folder may be called so."""
-    return name.isprintable() and name not in ("", "..") and Path(name).name == name and name[0] not in ".-"
+    plain = name.isprintable() and name not in ("", "..") and Path(name).name == name and name[0] not in ".-"
+    return plain and not _is_own(name)
 
 
 def save_name(number: int) -> str:
@@ -50,6 +51,22 @@ def save_name(number: int) -> str:
 def _is_saved(name: str) -> bool:
     middle = name.removeprefix("last").removesuffix(".safetensors").removeprefix("-")
     return name == LAST or (middle.isdecimal() and name == save_name(int(middle)))
+
+
+def _report(line: str) -> dict[str, Any] | None:
+    """The figures of a line of ``metrics.jsonl``, if they can be drawn: anybody may have written to the file."""
+    try:
+        report = read_json(line)
+        figures = [report["step"], report["train_nats_per_char"], report.get("validation_nats_per_char", 0)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    known = all(type(figure) in (int, float) and 0 <= figure < 1e15 for figure in figures) and figures[0] > 0
+    return report if known else None
+
+
+def _is_own(name: str) -> bool:
+    """Whether a run's folder has a file of that name."""
+    return name in _FILES or _is_saved(name)
 
 
 @dataclass(frozen=True)
@@ -82,12 +99,15 @@ class Run:
     def create(
         cls, root: Path, name: str | None, corpus: str, config: Config, command: Sequence[str], *, force: bool = False
     ) -> Run:
-        """Make and hold a new run's folder; without a name, the corpus's, numbered if it is taken (unless ``force``).
+        """Make and hold a new run's folder; without a name, the corpus's if it can be one, numbered if it is taken
+        (unless ``force``).
 
         Raises:
             UsageError: the name cannot be one, or a run of that name exists and ``force`` is not given, or it is being
                 trained.
         """
+        if not is_name(corpus):
+            corpus = "run"
         if name is None and force:
             name = corpus
         if name is None:
@@ -97,8 +117,8 @@ class Run:
         parts = name.split("/")
         if len(parts) > 2 or not all(map(is_name, parts)):
             raise UsageError(
-                f"--run {name}: a run's name is a folder's name with a letter first, with at most one other and a / "
-                "before it"
+                f"--run {name}: a run's name is a folder's that does not begin with . or -, with at most one other "
+                "and a / before it"
             )
         folder = root / name
         if len(parts) > 1 and any((folder.parent / file).is_file() for file in (BEST, LAST, CONFIG)):
@@ -111,7 +131,7 @@ class Run:
                 )
             if not cls.holds_only_its_own(folder):
                 raise UsageError(f"{folder}: holds other files than a run's; --force will not remove them")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         run = cls.held(folder, root)
         for path in folder.iterdir():  # and not the folder itself, which is what is held
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -132,8 +152,10 @@ class Run:
     @staticmethod
     def holds_only_its_own(folder: Path) -> bool:
         """Whether nothing is in a folder but what runs write, so that it can be replaced."""
-        names = [path.name for path in folder.iterdir()]
-        return all(name in _FILES or _is_saved(name) or name.endswith(TEMPORARY) for name in names)
+        return all(
+            path.name == TENSORBOARD if path.is_dir() else _is_own(path.name) or path.name.endswith(TEMPORARY)
+            for path in folder.iterdir()
+        )
 
     def write_config(self, config: Config, command: Sequence[str]) -> None:
         """Write ``config.toml``; ``command`` is what trains the same again with it, without ``--config``.
@@ -169,8 +191,10 @@ class Run:
                     case Preview():
                         samples.write(f"──── step {event.step}\n{event.text}\n\n".encode())
                     case Snapshot(checkpoint, best=True):
+                        self._check_held()
                         checkpoint.save(self.best)
                     case Snapshot(checkpoint):
+                        self._check_held()
                         sizes = {log.path.name: size for log in logs if (size := log.size()) is not None}
                         self._save(
                             dataclasses.replace(checkpoint, progress={**checkpoint.progress, "files": sizes}), keep
@@ -188,19 +212,27 @@ class Run:
             if self.hold is not None:
                 self.hold.close()
 
+    def _check_held(self) -> None:
+        if self.hold is not None:
+            self.hold.check()
+
     def _save(self, checkpoint: Checkpoint, keep: int) -> None:
         """Save the state to go on from, and keep those before it as ``last-1`` and so on."""
-        numbers = [number for number in range(1, keep) if (self.folder / save_name(number - 1)).is_file()]
-        for number in reversed(numbers):
-            # Each has a name at every moment, and the latest always its own.
-            link(self.folder / save_name(number - 1), self.folder / save_name(number))
-        checkpoint.save(self.last)
+
+        def move_on() -> None:
+            numbers = [number for number in range(1, keep) if (self.folder / save_name(number - 1)).is_file()]
+            for number in reversed(numbers):
+                # Each has a name at every moment, and the latest always its own.
+                link(self.folder / save_name(number - 1), self.folder / save_name(number))
+
+        # Not before the new one is there: a disk that is full leaves them all as they are.
+        checkpoint.save(self.last, move_on)
         for path in self.folder.glob("last-*"):
             if _is_saved(path.name) and path.name not in map(save_name, range(keep)):
                 path.unlink()
 
     def saved(self, notify: Notify, first: int = 0) -> Checkpoint:
-        """The latest whole checkpoint to go on from.
+        """The latest whole checkpoint to go on from; it takes the place of later ones.
 
         Args:
             notify: told which ones are not whole.
@@ -208,12 +240,12 @@ class Run:
 
         Raises:
             CheckpointError: none is whole; the line is about the latest.
+            ResourceError: the folder cannot be written to.
         """
         damaged: CheckpointError | None = None
-        paths = list(
-            itertools.takewhile(Path.is_file, (self.folder / save_name(number) for number in itertools.count()))
-        )
-        for path in paths[first:] or paths[-1:] or [self.last]:
+        earlier = (self.folder / save_name(number) for number in itertools.count(1))
+        paths = [self.last, *itertools.takewhile(Path.is_file, earlier)]
+        for path in paths[first:] or paths[-1:]:
             try:
                 found = Checkpoint.load(path, with_state=True)
             except CheckpointError as error:
@@ -221,29 +253,32 @@ class Run:
                 continue
             if damaged is not None:
                 notify(f"warning: {damaged}; going on from the one before it, {path}")
+            if path != self.last:
+                # Or the next save would keep the one that is no good, and in the place of this.
+                link(path, self.last)
             return found
         assert damaged is not None
         raise damaged
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; a line cut short by a crash is left out."""
-        lines = []
+        """The lines of ``metrics.jsonl``; one that was cut short by a crash, or is no report's, is left out."""
         path = self.folder / METRICS
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                lines.append(value)
-        return lines
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        return [report for line in lines if (report := _report(line)) is not None]
 
     def _picture(self, notify: Notify) -> None:
         self._beside(PLOT, lambda: loss_plot(self.metrics(), self.name), notify)
 
     def _card(self, finished: Finished, notify: Notify) -> None:
         if self.best.is_file():
-            self._beside(CARD, lambda: model_card(self.name, Checkpoint.load(self.best), finished), notify)
+            self._beside(CARD, lambda: self._described(finished), notify)
+
+    def _described(self, finished: Finished) -> str:
+        best = Checkpoint.load(self.best)
+        try:
+            return model_card(self.name, best, finished)
+        except (KeyError, TypeError, ValueError) as error:  # not one that this run wrote
+            raise CheckpointError(f"{self.best}: its record lacks or garbles {error}") from error
 
     def _beside(self, name: str, content: Callable[[], str], notify: Notify) -> None:
         """Write what can be made again: no training ends because it could not be."""

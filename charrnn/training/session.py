@@ -154,7 +154,7 @@ def resume(
     lacking = sorted(name for name in needed if getattr(config.training, name) is None)
     if lacking or not config.training.lengths():
         raise CheckpointError(f"{path}: its configuration lacks {[*lacking, 'a length'][0]}")
-    corpus = trained_on(last)
+    corpus = trained_on(last, advice="put it back, or begin anew with charrnn train CORPUS --init-from")
     if (corpus.vocabulary.unit, corpus.vocabulary.codes) != (last.vocabulary.unit, last.vocabulary.codes):
         raise CheckpointError(f"{path}: has other characters than {corpus.path}, which it was trained on")
     if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():

@@ -41,6 +41,12 @@ _KILLED = 128
 _ROOT = Path("checkpoints")
 
 
+#: Of a row, what is a number once it is known.
+_FIGURES = (
+    "parameters", "characters", "seconds", "validation_nats_per_char", "nats_per_char", "bits_per_char", "exit_code"
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Row:
     """A point's line in the table.
@@ -71,6 +77,12 @@ class Row:
     def log(self) -> Path:
         """What its processes say; beside the folder, which ``train`` makes itself."""
         return self.folder.with_name(self.folder.name + ".log")
+
+    def check(self) -> None:
+        """Raises TypeError where a figure is none."""
+        for name, value in dataclasses.asdict(self).items():
+            if name in _FIGURES and value is not None and type(value) not in (int, float):
+                raise TypeError(f"{name}: {value!r}")
 
     def settled(self) -> bool:
         """Whether there is nothing left to do. The same training would diverge again; any other failure may pass."""
@@ -183,7 +195,8 @@ class Sweep:
             CheckpointError: its ``sweep.json`` is damaged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        refusal = "this sweep is running; wait for its end, or choose another --name"
+        # The hold is the training's too: of a sweep that was killed, the training goes on to its end.
+        refusal = "this sweep, or a training that it began, is running; wait for its end, or choose another --name"
         with closing(Hold(self.folder, refusal)) as hold:
             self._inherited = hold.inherited
             clear_temporaries(self.folder)
@@ -210,6 +223,8 @@ class Sweep:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             theirs = {row["run"]: Row(**row) for row in found["rows"]}
+            for row in theirs.values():
+                row.check()
             definition = {key: found[key] for key in self._definition()}
         except FileNotFoundError:
             if any(not path.name.endswith(TEMPORARY) for path in self.folder.iterdir()):
@@ -342,7 +357,7 @@ class Sweep:
 def check_name(name: str) -> None:
     """Raises UsageError where no sweep's folder may be called so."""
     if not is_name(name):
-        raise UsageError(f"--name {name}: a sweep's name is one folder's name, without / and with a letter first")
+        raise UsageError(f"--name {name}: a sweep's name is one folder's name, without / and not beginning with . or -")
 
 
 def environments(device: str | None) -> list[dict[str, str]]:

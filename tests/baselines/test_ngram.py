@@ -129,3 +129,6 @@ def test_a_text_that_is_none_is_refused(folder: Path) -> None:
         dataclasses.replace(checkpoint, weights={TEXT: bad}).save(path)
         with pytest.raises(CheckpointError):
             Checkpoint.load(path)
+    dataclasses.replace(checkpoint, record={}).save(path)
+    with pytest.raises(CheckpointError, match="n-grams"):
+        Checkpoint.load(path)

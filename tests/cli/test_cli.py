@@ -12,6 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import typer
+
+from charrnn.cli import _one_line
 
 TEXT = "".join(f"{n} green bottles hanging on the wall,\nand if {n % 7} should fall ...\n" for n in range(400))
 SMALL = ["--num-layers", "1", "--hidden-size", "16", "--batch-size", "8", "--sequence-length", "32", "--device", "cpu"]
@@ -312,3 +316,10 @@ def test_a_changed_text_is_never_trained_on_stale(trained, tmp_path):
     ids = sorted((tmp_path / "corpora").glob("*/ids.npy"))
     assert len(ids) == 2
     assert not np.array_equal(np.load(ids[0]), np.load(ids[1]))
+
+
+def test_memory_that_a_cpu_has_not_got_is_one_line(capsys):
+    with pytest.raises(typer.Exit) as end, _one_line():
+        torch.empty(10**16)
+    assert end.value.exit_code == 6
+    assert "out of memory" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,19 @@ def run(*arguments: str, stdin: bytes | None = None) -> tuple[str, str]:
     if result.exception:
         raise result.exception
     return result.stdout, result.stderr
+
+
+def test_a_page_is_written_through_a_link_and_into_a_pipe_which_stay_what_they_are() -> None:
+    os.symlink("target.html", "link.html")
+    run("gates", "story", "--html", "link.html")
+    assert os.path.islink("link.html")
+    page = Path("target.html").read_text()
+    assert page.startswith("<!")
+    os.mkfifo("pipe")
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        run("gates", "story", "--html", "pipe")
+        assert reader.communicate(timeout=60)[0] == page
+    assert not os.path.isfile("pipe")
 
 
 @pytest.mark.parametrize("name", list(VIEWS))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.cli.sample import Paper, sample
+from charrnn.data.corpus import PrepareSettings, prepare
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.errors import CharRNNError, TextError, UsageError
 
@@ -205,6 +206,19 @@ def test_a_text_to_adapt_to_changes_what_is_written_but_not_the_checkpoint(run: 
         run("--adapt", "-", "--prompt-file", "-", stdin=b"a")
     with pytest.raises(TextError, match=r"none\.txt"):
         run("--adapt", "none.txt")
+    with pytest.raises(UsageError, match="--newlines: is for --adapt"):
+        run("--newlines", "lf")
+
+
+def test_a_text_to_adapt_to_is_read_as_one_to_score(run: Run, model: Path) -> None:
+    text = "abba [cab]\n" * 90
+    Path("notes.txt").write_text(text, encoding="utf-8")
+    Path("dos.txt").write_bytes(text.replace("\n", "\r\n").encode("utf-16"))
+    prepare(["notes.txt"], settings=PrepareSettings(split=(100.0, 0.0, 0.0)))
+    options = ("--length", "60", "--seed", "1", "--adapt")
+    plain = run(*options, "notes.txt").stdout
+    assert plain == run(*options, "notes").stdout == run(*options, "corpora/notes").stdout
+    assert plain == run(*options, "dos.txt", "--encoding", "utf-16", "--newlines", "lf").stdout
 
 
 def test_several_models_write_together(run: Run) -> None:

@@ -22,6 +22,7 @@ from charrnn.data import corpus as corpora
 from charrnn.data import writing
 from charrnn.data.corpus import Corpus, PrepareSettings, prepare, resolve
 from charrnn.data.filearray import FileArray
+from charrnn.data.reading import Source
 from charrnn.data.writing import boundaries
 from charrnn.errors import CharRNNError, ResourceError, TextError, UsageError
 
@@ -325,10 +326,33 @@ def test_what_a_killed_run_left_is_cleared_and_a_corpus_moved_aside_comes_back()
     finished.wait()
     corpus = prepare([source])
     corpus.path.rename(f"corpora/.a.{finished.pid}.old")
-    Path(f"corpora/.a.{finished.pid}.tmp").mkdir()
-    Path(f"corpora/.b.{finished.pid}.tmp").mkdir()
+    # Another's, a living process's, and what this program does not make.
+    kept = [f".b.{finished.pid}.tmp", f".a.{os.getppid()}.tmp", f".a.{finished.pid}.new", ".a.x.tmp", ".a.b.old"]
+    for name in (*kept, f".a.{finished.pid}.tmp", f".a.{os.getpid()}.tmp"):
+        Path("corpora", name).mkdir()
     prepare([source], force=True)
-    assert sorted(os.listdir("corpora")) == [f".b.{finished.pid}.tmp", "a"]
+    assert sorted(os.listdir("corpora")) == sorted([*kept, "a"])
+
+
+def test_remains_of_a_process_of_another_user_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(process: int, signal: int) -> None:
+        assert (process, signal) == (123, 0)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    Path("corpora/.a.123.tmp").mkdir(parents=True)
+    prepare([file("text\n")])
+    assert sorted(os.listdir("corpora")) == [".a.123.tmp", "a"]
+
+
+@pytest.mark.parametrize("name", ["[a]", "*", "?"])
+def test_a_name_with_the_marks_of_a_pattern_clears_only_its_own_remains(name: str) -> None:
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    for left in (name, "a"):
+        Path(f"corpora/.{left}.{finished.pid}.tmp").mkdir(parents=True)
+    prepare([file("text\n")], name=name)
+    assert sorted(os.listdir("corpora")) == sorted([f".a.{finished.pid}.tmp", name])
 
 
 def test_a_failure_keeps_the_old_corpus_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,11 +362,74 @@ def test_a_failure_keeps_the_old_corpus_and_leaves_nothing(monkeypatch: pytest.M
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "_write_ids", full)
-    with pytest.raises(ResourceError, match="free some space"):
-        prepare([source], force=True)
+    # The second: when the old one is aside, and the new one not yet there.
+    for place, name, harm in ((writing, "_write_ids", full), (os, "rename", full)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, harm)
+            with pytest.raises(ResourceError, match="free some space"):
+                prepare([source], force=True)
+        assert os.listdir("corpora") == ["a"]
+        assert everything(Corpus.open("corpora/a")) == "text\n"
+
+
+@pytest.mark.parametrize("other", ["two\n", "one\n"])
+def test_texts_of_one_name_that_are_prepared_at_once_go_beside_each_other(
+    monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    Path("b").mkdir()
+    sources = file("one\n"), file(other, "b/a.txt")
+    write_ids, corpora_ = writing._write_ids, []
+
+    def overtaken(*arguments: object) -> object:
+        if not corpora_:
+            corpora_.append(None)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", os.getppid)  # another process's
+                corpora_[0] = resolve([sources[1]])
+        return write_ids(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writing, "_write_ids", overtaken)
+    first = resolve([sources[0]])
+    assert (everything(first), everything(corpora_[0])) == ("one\n", other)
+    assert (first.path == corpora_[0].path) == (other == "one\n")
+    assert len(os.listdir("corpora")) == (1 if other == "one\n" else 2)
+    assert first.path.name == ("a" if other == "one\n" else f"a-{first.fingerprint[:8]}")
+
+
+def test_preparing_by_name_never_takes_the_place_of_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, write_ids = file("one\n"), writing._write_ids
+
+    def overtaken(*arguments: object) -> object:
+        monkeypatch.setattr(writing, "_write_ids", write_ids)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", os.getppid)  # another process's
+            prepare([file("two\n", "b.txt")], name="a")
+        return write_ids(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writing, "_write_ids", overtaken)
+    with pytest.raises(UsageError, match="meanwhile"):
+        prepare([source])
+    assert everything(Corpus.open("corpora/a")) == "two\n"
     assert os.listdir("corpora") == ["a"]
-    assert everything(Corpus.open("corpora/a")) == "text\n"
+
+
+def test_a_corpus_that_is_replaced_after_it_was_opened_is_not_taken_for_it() -> None:
+    corpus = prepare([file("one\n" * 50)])
+    whole = Corpus.open("corpora/a")
+    assert "one" in whole.text("train")  # and is in memory now
+    prepare([file("two\n" * 50)], force=True)
+    with pytest.raises(TextError, match="replaced"):
+        corpus.ids("train")
+    assert "one" in whole.text("train")
+
+
+def test_a_corpus_that_a_killed_process_had_moved_aside_is_found_again() -> None:
+    prepare([file("one\n", "poem")])
+    os.remove("poem")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    os.rename("corpora/poem", f"corpora/.poem.{dead.pid}.old")
+    assert everything(resolve("poem")) == "one\n"
 
 
 def test_a_text_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,6 +516,93 @@ def test_damaged_ids_are_noticed_before_they_are_mapped(harm: str) -> None:
         path.write_bytes({"short": data[:-1], "long": data + b"x", "nonsense": b"nonsense"}[harm])
     with pytest.raises(TextError, match="corpora/a: is "):
         Corpus.open(corpus.path)
+
+
+def test_sizes_that_no_text_has_are_noticed() -> None:
+    corpus = prepare([file("aaaa" * 5)])
+    document = json.loads((corpus.path / "corpus.json").read_text())
+    train = {"start": 0, "end": 18, "bytes": 18, "unknown": 0}
+    fine = [{}, {"bytes": 72, "unknown": 18}]
+    odd = [{"bytes": 17}, {"bytes": 73}, {"unknown": 19, "bytes": 72}, {"unknown": -1}]
+    gaps = [{"start": 1}, {"end": 17}, {"end": 19}, {"end": 30}]
+    for change in (*fine, *odd, *gaps):
+        document["splits"]["train"] = {**train, **change}
+        if change in fine:
+            (corpus.path / "corpus.json").write_text(json.dumps(document))
+            assert Corpus.open(corpus.path).splits["train"].characters == 18
+        else:
+            said = damaged(corpus, document)
+            assert ("have impossible sizes" if change in odd else "do not cover the text") in said, change
+    document["splits"]["train"] = train
+    empty = {"unit": "char", "codes": [], "counts": []}
+    assert "its vocabulary is empty" in damaged(corpus, {**document, "vocabulary": empty})
+    other = {**document["vocabulary"], "unit": "byte"}
+    assert "its vocabulary is another's" in damaged(corpus, {**document, "vocabulary": other})
+
+
+def test_a_split_that_there_is_not_is_one_line() -> None:
+    corpus = prepare([file("text\n")])
+    for use in (corpus.ids, corpus.text):
+        with pytest.raises(UsageError) as caught:
+            use("dev")
+        assert str(caught.value) == "dev: no such split; choose one of train, validation, test"
+
+
+def test_sources_that_may_no_longer_be_read_are_taken_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = file("text\n", "texts/a.txt")
+    corpus = prepare([source])
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpora, "read_chunks", refuse)
+        corpus.check_sources()
+    folder = prepare(["texts"], name="folder")
+    os.remove(source)
+    folder.check_sources()  # the folder is there, and nothing in it
+    shutil.rmtree("texts")
+    folder.check_sources()
+
+
+def test_a_glob_is_noticed_to_have_other_files_and_to_be_prepared_as_it_was() -> None:
+    for name in ("a.txt", "b.txt", "c.md"):
+        file("some text\n", f"texts/{name}")
+    settings = PrepareSettings("byte", pattern="*.txt")
+    prepare(["texts/*.txt", "texts/c.md"], name="g", settings=settings).check_sources()
+    file("more\n", "texts/more.md")
+    resolve("g")
+    file("more\n", "texts/d.txt")
+    again = rf"prepare {os.getcwd()}/texts/\*\.txt' {os.getcwd()}/texts/c\.md --name g --unit byte --pattern '\*\.txt' "
+    with pytest.raises(TextError, match=again.replace("prepare ", "prepare '") + "--force"):
+        resolve("g")
+
+
+def test_a_registered_name_is_prepared_anew_with_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source("poem", Path(file("a poem\n" * 9)))
+    monkeypatch.setattr(corpora, "is_registered", lambda name: name == "poem")
+    monkeypatch.setattr(corpora, "registered", lambda name, *more: [source] if name == "poem" else None)
+    first = resolve("poem")
+    assert first.path == Path("corpora/poem")
+    other = resolve("poem", settings=PrepareSettings("byte"))
+    assert other.path == Path(f"corpora/poem-{other.fingerprint[:8]}")
+    assert resolve("poem", settings=PrepareSettings("byte")).path == other.path
+    assert resolve("poem").path == first.path
+    prepare([source.name], name="mine", settings=PrepareSettings("byte"))
+    with pytest.raises(UsageError, match="was not prepared with"):
+        resolve("mine", settings=PrepareSettings())
+
+
+def test_what_is_in_the_way_is_never_removed() -> None:
+    source = file("text\n" * 9)
+    Path("corpora/a").mkdir(parents=True)
+    beside = resolve(source).path
+    assert beside.name.startswith("a-")
+    (beside / "corpus.json").write_text("{")
+    with pytest.raises(TextError, match=f"{beside}: is damaged or not a corpus; remove it and run this again"):
+        resolve(source)
+    with pytest.raises(UsageError, match="no source given"):
+        prepare([])
 
 
 def test_a_corpus_that_is_not_there_is_one_line() -> None:

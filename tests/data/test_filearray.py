@@ -45,9 +45,21 @@ def test_it_reads_as_an_array_does(tmp_path_factory, data, dtype, block):
     assert np.array_equal(ours[places], plain[places])
     assert ours[places].dtype == plain.dtype
     assert ours[places.flat[0]] == plain[places.flat[0]]
+    assert ours.astype(np.int64).dtype == np.asarray(ours, np.int64).dtype == np.int64
+    assert np.array_equal(ours.astype(np.int64), plain)
     table = np.arange(1000) * 3
     assert np.array_equal(table[ours], table[plain])
     filearray.BLOCK = 1 << 16
+
+
+def test_beyond_its_end_it_has_nothing_as_an_array_has(tmp_path):
+    np.arange(5, dtype=np.uint8).tofile(tmp_path / "ids")
+    array = FileArray(tmp_path / "ids", np.dtype(np.uint8), 0, 5, 9)
+    for places in (5, -6, [0, 5], [[-6]]):
+        with pytest.raises(IndexError):
+            array[places]
+    assert list(array) == [0, 1, 2, 3, 4]
+    assert array[-5] == 0
 
 
 def test_a_file_that_is_cut_off_or_overwritten_is_one_line(tmp_path):

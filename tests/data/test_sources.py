@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 
 from charrnn.data.reading import LineEnds, Reader, Source, check_encoding, likely_encoding
 from charrnn.data.sources import corpus_name, gather
-from charrnn.errors import TextError, UsageError
+from charrnn.errors import CharRNNError, TextError, UsageError
 
 
 def read(*names: object, chunk: int = 1 << 20, pattern: str | None = None, **options: object) -> str:
@@ -53,7 +56,7 @@ def test_damaged_archives_are_one_line(tmp_path: Path, pack: object, suffix: str
 def test_the_hash_is_of_the_bytes_on_disk(tmp_path: Path) -> None:
     import hashlib
 
-    data = bz2.compress(b"hello\n") + b"something after it"
+    data = bz2.compress(b"hello\n") + b"something after it" * 100_000
     path = tmp_path / "a.bz2"
     path.write_bytes(data)
     reader = Reader([Source("a", path)], chunk=2)
@@ -251,6 +254,59 @@ def test_refused_permission_is_one_line_for_any_user(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Path, "open", refuse)
     assert complaint(path) == f"{path}: may not be read (permission denied); change its permissions or use a copy"
+
+
+def test_a_folder_in_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    secret = tmp_path / "secret"
+    assert complaint(tmp_path) == f"{secret}: may not be read (permission denied); change its permissions or use a copy"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_standard_input_without_room_for_a_copy_is_one_line(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b"text\n")
+
+    def full(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(CharRNNError) as caught:
+        read("-")
+    if number == errno.EIO:
+        assert (caught.value.exit_code, str(caught.value)) == (3, "-: cannot be read (Input/output error)")
+    else:
+        assert caught.value.exit_code == 6
+        assert re.fullmatch(
+            r"standard input: no room for a copy in \S+; set TMPDIR to a larger disk", str(caught.value)
+        )
+
+
+def test_a_missing_file_is_one_line_also_where_progress_is_shown(tmp_path: Path) -> None:
+    for progress in (None, lambda done, total: None):
+        with pytest.raises(TextError, match="no such file"):
+            list(Reader([Source("a", tmp_path / "a")], progress=progress))
+
+
+def test_a_corpus_is_called_after_what_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "poems" / "old.d").mkdir(parents=True)
+    (tmp_path / "poems" / "[x].txt").touch()
+    monkeypatch.chdir(tmp_path / "poems")
+    expected = {
+        ".": "poems", "old.d/..": "poems", "old.d": "old.d", "*.txt": "text", "[x].txt": "[x]", "a/b*/c": "a",
+        "..a": "text", "a.TXT.XZ": "a", "a.tar.gz": "a", "...": "text", ".gz": "gz",
+    }  # fmt: skip
+    assert {name: corpus_name(name) for name in expected} == expected
 
 
 def test_codecs_that_are_not_text_encodings_are_refused() -> None:

@@ -78,8 +78,31 @@ def test_json_brings_the_same_vocabulary_back(text: str, unit: Unit) -> None:
         {"unit": "char", "codes": ["a"]},
         {"unit": "char", "codes": [True]},
         {"unit": "char", "codes": [-1]},
+        {"unit": "char", "codes": [0x110000]},
+        {"unit": "char", "codes": [0xD800]},
+        {"unit": "char", "codes": [0xDFFF]},
+        {"unit": "char", "codes": [1, 2], "counts": [1]},
+        {"unit": "char", "codes": [1], "counts": [-1]},
+        {"unit": "char", "codes": [1], "counts": [1.0]},
+        {"unit": "char", "codes": 1},
     ],
 )
 def test_what_is_no_vocabulary_is_refused(value: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="vocabulary"):
         Vocabulary.from_json(value)
+
+
+def test_the_outermost_codes_of_each_unit_are_taken() -> None:
+    for unit, codes in (("char", [0, 0xD7FF, 0xE000, 0x10FFFF]), ("byte", [0, 255])):
+        vocabulary = Vocabulary.from_json({"unit": unit, "codes": codes, "counts": [0] * len(codes)})
+        assert list(vocabulary.codes) == codes
+        assert len(vocabulary) == vocabulary.unknown + 1 == len(codes) + 1
+        every = 0x110000 - 0x800 if unit == "char" else 256
+        assert vocabulary.outside == every - len(codes)
+
+
+def test_a_character_is_shown_as_itself_or_as_the_byte_it_is() -> None:
+    assert [Vocabulary.of("aé").character(index) for index in (-1, 0, 1, 2)] == ["\ufffd", "a", "é", "\ufffd"]
+    vocabulary = Vocabulary((0x7F, 0x80, 0xE9), "byte")
+    assert [vocabulary.character(index) for index in range(4)] == ["\x7f", "\\x80", "\\xe9", "\ufffd"]
+    assert vocabulary.unseen("a\ud800é\ud800") == ["\\x61", "\\xed", "\\xa0", "\\xc3", "\\xa9"]

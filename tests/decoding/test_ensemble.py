@@ -47,6 +47,11 @@ def test_the_mixture_is_the_mean_of_the_distributions(rows: list[list[float]]) -
     assert len(rows) == 1 or np.allclose(np.exp(mixture(logits)), expected, atol=1e-6)  # normalised as it stands
 
 
+def test_what_is_too_improbable_for_a_float_has_a_finite_surprisal() -> None:
+    a, b = np.float32([[0, -900]]), np.float32([[0, -1500]])
+    np.testing.assert_allclose(mixture([a, b]), [[0, -900 - np.log(2)]], rtol=1e-6)
+
+
 def test_a_character_that_every_member_holds_for_impossible_stays_so() -> None:
     one = np.float32([0, -np.inf])
     assert mixture([one, one]).tolist() == [0, -np.inf]

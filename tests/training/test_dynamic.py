@@ -111,3 +111,16 @@ def test_progress_reaches_the_end_and_bad_cases_end_in_one_line(tiny_checkpoint:
         adapt(model, ids[:8], 8, settings=Adaptation(learning_rate=1e39, window=8))
     with pytest.raises(DivergedError, match="rate"):
         adapt(model, np.tile(ids, 9), 180, settings=Adaptation(learning_rate=3e38, window=8))
+
+
+def test_learning_that_only_makes_things_worse_is_no_result(tiny_checkpoint: Make) -> None:
+    model = tiny_checkpoint()
+    ids = np.random.default_rng(0).integers(0, 9, 2500)
+    for models in (model, Ensemble((model, model))):
+        with pytest.raises(DivergedError, match="rate"):
+            adapt(models, ids, 2500, settings=Adaptation(learning_rate=30.0))
+    # A text that the model knows nothing of costs much from the first character on, and is none.
+    strange = tiny_checkpoint(seed=1)
+    strange.weights["head.bias"][:] = np.linspace(0, 60, len(strange.weights["head.bias"]))
+    worse = np.zeros(1500, np.int64)
+    assert adapt(strange, worse, 1500)[1].nats_per_char > 2 * np.log(9)

@@ -18,6 +18,7 @@ from charrnn.cli import app
 from charrnn.config import Config
 from charrnn.errors import UsageError
 from charrnn.training import session
+from charrnn.training.run import Run
 
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "EIO": lambda: OSError(errno.EIO, "Input/output error"),
@@ -113,6 +114,36 @@ def check(result, done: list[Operation], number: int, for_good: bool, place: Pat
 def test_a_failing_disk_ends_training_in_one_line_or_not_at_all_and_loses_nothing(whole, fault):
     start = list(FAULTS).index(fault)
     assert injected(whole, fault, stride=43, start=start) >= 4
+
+
+def test_a_disk_that_is_full_after_a_damaged_save_was_passed_over_leaves_the_good_one(whole):
+    folder, _ = whole
+    good = Checkpoint.load(folder / "checkpoints/run/last-1.safetensors", with_state=True).progress["step"]
+    number = total = 0
+    while number <= total:
+        place = folder.parent / f"{folder.name}-passed-over-{number}"
+        shutil.copytree(folder, place)
+        last = place / "checkpoints/run/last.safetensors"
+        data = bytearray(last.read_bytes())
+        data[-1] ^= 1
+        last.write_bytes(data)
+
+        def before(at: int, operation: Operation, half, number=number) -> None:
+            if at >= number:
+                half()
+                raise FAULTS["ENOSPC"]()
+
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.chdir(place)
+            disk = Disk(monkeypatch, before)
+            result = CliRunner().invoke(app, ["train", "--resume", "--run", "run", "--steps", "30", "-q"])
+            monkeypatch.undo()
+            total = max(total, len(disk.operations) + 3) if result.exit_code else total
+        assert result.exit_code in (0, 6), result.output
+        found = Run(place / "checkpoints/run").saved(lambda line: None)
+        assert found.progress["step"] >= good
+        shutil.rmtree(place)
+        number += 3
 
 
 @pytest.mark.slow

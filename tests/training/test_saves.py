@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,10 +12,11 @@ import pytest
 from runs import figures, same_end, small_config, small_corpus
 from typer.testing import CliRunner
 
+from charrnn.checkpoint import Checkpoint
 from charrnn.cli import app
 from charrnn.config import Config, TrainingConfig
 from charrnn.data.corpus import Corpus
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, ResourceError, TextError
 from charrnn.training import session
 from charrnn.training.events import Report
 from charrnn.training.run import Run
@@ -104,6 +108,61 @@ def test_another_environment_is_said_on_resume(corpus, tmp_path, at):
     told: list[str] = []
     session.resume(Config(), root=tmp_path / "runs", name="run", notify=told.append)
     assert sum(f"{at} was another" in line for line in told) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_stops_and_saves_but_where_that_is_ignored(tmp_path, monkeypatch, ignored):
+    small_corpus(tmp_path)
+    (tmp_path / "settings.toml").write_text(small_config(30).to_toml(""))
+    monkeypatch.chdir(tmp_path)
+    step = Trainer._step
+
+    def hung_up(trainer: Trainer, length: int) -> None:
+        if trainer.step == 12:
+            signal.raise_signal(signal.SIGHUP)
+        step(trainer, length)
+
+    monkeypatch.setattr(Trainer, "_step", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        done = CliRunner().invoke(app, ["train", "text", "--config", "settings.toml", "--run", "run"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done.exit_code == (0 if ignored else 75)
+    assert Run(tmp_path / "checkpoints" / "run").saved(print).progress["step"] == (30 if ignored else 13)
+
+
+def test_a_folder_that_was_taken_away_or_replaced_is_not_written_to(corpus, tmp_path):
+    for other in (None, "gru"):
+        root = tmp_path / str(other)
+        events = session.begin(corpus, small_config(), root=root, name="run").events()
+        for event in events:
+            if isinstance(event, Report) and event.step == 10:
+                break
+        shutil.rmtree(root / "run")
+        if other:
+            list(session.begin(corpus, small_config(cell=other), root=root, name="run").events())
+        with pytest.raises(ResourceError, match="is gone" if other is None else "another folder"):
+            list(events)
+        if other:
+            best = Checkpoint.load(root / "run" / "best.safetensors")
+            assert best.config.model.cell == other
+            assert [line["step"] for line in figures(root / "run")] == [8, 10, 16, 20, 24]
+
+
+def test_a_corpus_that_is_gone_is_said_with_what_to_do_and_a_damaged_other_one_is_no_hindrance(corpus, tmp_path):
+    stopped(corpus, tmp_path / "runs", 10)
+    renamed = corpus.path.rename(corpus.path.with_name("renamed"))
+    (corpus.path.with_name("bad")).mkdir()
+    (corpus.path.with_name("bad") / "corpus.json").write_text("{")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(tmp_path)
+        with contextlib.closing(session.resume(Config(), root=tmp_path / "runs", name="run").events()) as events:
+            next(events)
+        shutil.rmtree(renamed)
+        with pytest.raises(TextError, match="is gone or has changed; put it back, or begin anew"):
+            session.resume(Config(), root=tmp_path / "runs", name="run")
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -125,9 +125,12 @@ def test_what_is_no_sweep_is_never_taken_or_removed(corpus, monkeypatch):
         pass
     assert (folder / "mine" / "notes.txt").exists()
     assert len(list(folder.iterdir())) == 9
-    (folder / "sweep.json").write_text("{")
-    with pytest.raises(CheckpointError, match="damaged"), swept(corpus).opened():
-        pass
+    garbled = json.loads((folder / "sweep.json").read_text())
+    garbled["rows"][0]["nats_per_char"] = "x"
+    for text in ("{", json.dumps(garbled)):
+        (folder / "sweep.json").write_text(text)
+        with pytest.raises(CheckpointError, match="damaged"), swept(corpus).opened():
+            pass
 
 
 def test_a_running_sweep_keeps_others_out(corpus):

@@ -1,0 +1,112 @@
+"""The grid of Karpathy, Johnson & Fei-Fei 2016 on War and Peace: RNN, LSTM and GRU of 1, 2 and 3 layers, beside theirs.
+
+    python benchmarks/paper.py [--text-folder FOLDER]   # what is missing
+    python benchmarks/paper.py --tables                 # only print the table
+
+Two sweeps, for the widest models take most of the time and want fewer passes. The text is in ``interleave.py``'s order,
+so that the split is the paper's. Written are ``benchmarks/results/paper.json``, the figure
+``benchmarks/curves/paper.svg``, and the table in RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from quality import HERE, RESULTS, ROOT, charrnn, prepared
+from report import header
+from table import put, table
+
+from charrnn.checkpoint import SWEEP
+from charrnn.training.plot import sweep_plot
+
+JSON = HERE / "results" / "paper.json"
+BEGIN, END = "<!-- python benchmarks/paper.py --tables -->\n", "<!-- end of the paper's table -->\n"
+CORPUS = "warpeace-interleaved"
+CELLS, LAYERS = ("rnn", "lstm", "gru"), (1, 2, 3)
+#: Sizes and passes over the text of each sweep.
+SWEEPS = {"paper-small": ((64, 128, 256), 4), "paper-512": ((512,), 3)}
+#: Nats per character on the paper's test text, for 1, 2 and 3 layers. A row of it has as many parameters in each
+#: column, so that its RNNs and GRUs have more units than the row's name says; ours have just so many.
+PAPER = {
+    64: {"lstm": (1.449, 1.442, 1.540), "rnn": (1.446, 1.401, 1.396), "gru": (1.398, 1.373, 1.472)},
+    128: {"lstm": (1.277, 1.227, 1.279), "rnn": (1.417, 1.286, 1.277), "gru": (1.230, 1.226, 1.253)},
+    256: {"lstm": (1.189, 1.137, 1.141), "rnn": (1.342, 1.256, 1.239), "gru": (1.198, 1.164, 1.138)},
+    512: {"lstm": (1.161, 1.092, 1.082), "rnn": None, "gru": (1.170, 1.201, 1.077)},
+}
+
+
+def command(name: str) -> list[str]:
+    """Of one sweep, without ``charrnn``."""
+    sizes, epochs = SWEEPS[name]
+    grid = {"cell": CELLS, "num-layers": LAYERS, "hidden-size": sizes}
+    grids = [word for key, values in grid.items() for word in ("--grid", f"{key}={','.join(map(str, values))}")]
+    return ["sweep", CORPUS, *grids, "--epochs", str(epochs), "--scored", "test", "--name", name]
+
+
+def collect() -> dict[str, Any]:
+    """What the sweeps have reached so far, as one ``sweep.json`` has it."""
+    rows: list[dict[str, Any]] = []
+    for name in SWEEPS:
+        path = ROOT / "checkpoints" / name / SWEEP
+        if path.is_file():
+            rows += json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return {
+        **header("paper"),
+        "commands": ["charrnn " + " ".join(command(name)) for name in SWEEPS],
+        "sweep": "War and Peace, the paper's split",
+        "scored": "test",
+        "grid": {"cell": list(CELLS)},
+        "rows": [row for row in rows if row["nats_per_char"] is not None],
+    }
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Each cell of the grid beside the paper's, and the commands."""
+    found = {
+        (row["settings"]["cell"], row["settings"]["num_layers"], row["settings"]["hidden_size"]): row["nats_per_char"]
+        for row in document["rows"]
+    }
+    lines = []
+    for size, theirs in PAPER.items():
+        line = [str(size)]
+        for cell in CELLS:
+            for k, layers in enumerate(LAYERS):
+                ours = found.get((cell, layers, size))
+                cells = theirs[cell]
+                line.append(
+                    ("–" if ours is None else f"{ours:.3f}") + " / " + ("–" if cells is None else f"{cells[k]:.3f}")
+                )
+        lines.append(line)
+    head = " | ".join(f"{cell.upper()} {layers}" for cell in CELLS for layers in LAYERS)
+    minutes = sum(row["seconds"] for row in document["rows"]) / 60
+    return (
+        table(f"units | {head}", lines)
+        + f"\n{len(document['rows'])} trainings, {minutes:.0f} minutes together; [loss against parameters]"
+        + "(curves/paper.svg):\n\n```\n"
+        + "\n".join(document["commands"])
+        + "\n```\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text-folder", type=Path, help="where the texts are; default: ../shared/corpora")
+    parser.add_argument("--tables", action="store_true", help="only print the table, from the JSON")
+    given = parser.parse_args()
+    if given.tables:
+        print(tables(json.loads(JSON.read_text())), end="")
+        return
+    prepared(CORPUS, given.text_folder)
+    for name in SWEEPS:
+        charrnn(*command(name), "-q")
+        document = collect()
+        JSON.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        (HERE / "curves" / "paper.svg").write_text(sweep_plot(document), encoding="utf-8")
+        put(RESULTS, BEGIN, tables(document), END)
+
+
+if __name__ == "__main__":
+    main()
