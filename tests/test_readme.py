@@ -50,8 +50,10 @@ def shortened(command: str) -> str:
         return command
     if "--resume" in command:
         return command + (" --steps 6" if "--epochs" not in command else "")
-    if "--config" in command:
+    if "--config" in command or "--model ngram" in command:
         return command
+    if "--model" in command:
+        return command + " --hidden-size 16 --batch-size 4" + (" --num-heads 2" if "transformer" in command else "")
     command = re.sub(r" --(time-limit|epochs) \S+", "", command)
     for option in re.findall(r"--[a-z-]+", SHORT):
         command = re.sub(rf" {option} \S+", "", command)

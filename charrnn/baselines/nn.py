@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from charrnn.baselines.base import Baseline, State
+from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
+from charrnn.model.base import State
 
 
 class NN(Baseline):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from charrnn.architectures import dilation
-from charrnn.baselines.base import Baseline, State
+from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
+from charrnn.model.base import State
 
 
 class TCN(Baseline):

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charrnn.baselines.base import Baseline, State
+from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
+from charrnn.model.base import State
 
 
 class Transformer(Baseline):

@@ -8,13 +8,9 @@ from typing import cast
 import torch
 
 from charrnn.architectures import ARCHITECTURES
-from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
 from charrnn.errors import UsageError
-from charrnn.model.network import CharRNN
-
-#: Logits of a window and the state after it, given the state before it: ``forward(ids, state, generator)``.
-Network = CharRNN | Baseline
+from charrnn.model.base import Network
 
 
 def build(config: ModelConfig, symbols: int, generator: torch.Generator | None = None) -> Network:

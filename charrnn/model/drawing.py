@@ -23,9 +23,10 @@ from torch import Tensor
 from charrnn.cells import connect
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Frontier
+from charrnn.model.base import State
 from charrnn.model.graphs import Graphs, Run
 from charrnn.model.network import CharRNN
-from charrnn.model.torch_engine import State, TorchEngine
+from charrnn.model.torch_engine import TorchEngine
 
 #: Characters of each sequence that are drawn between two meetings of host and device.
 BLOCK = 64

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charrnn.architectures import weight_shapes
 from charrnn.cells import CELLS, connect
 from charrnn.config import ModelConfig
 from charrnn.model import sequence
-
-#: Per part of the cell's state one tensor (L, B, H): ``(h,)`` or ``(h, c)``.
-State = tuple[Tensor, ...]
+from charrnn.model.base import Network, State
 
 
-class CharRNN(nn.Module):
+class CharRNN(Network):
     """Logits of the next character, given the characters so far.
 
     Each recurrent layer is one call of a fused kernel (:mod:`charrnn.model.sequence` or oneDNN on a CPU, cuDNN on a
-    GPU); what happens between the layers is plain tensor code. The state is passed in and returned, never kept.
+    GPU); what happens between the layers is plain tensor code. The state has per part of the cell's one tensor
+    (L, B, H): ``(h,)`` or ``(h, c)``. It is passed in and returned, never kept.
 
     Args:
         config: the architecture, settled.
@@ -32,9 +28,7 @@ class CharRNN(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, symbols: int, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.symbols = symbols
+        super().__init__(config, symbols)
         shapes = weight_shapes(config, symbols)
         layer = getattr(nn, CELLS[config.cell].layer)
         H = config.hidden_size
@@ -74,12 +68,6 @@ class CharRNN(nn.Module):
         if self.config.cell == "lstm":
             for layer in self.layers:
                 nn.init.constant_(layer.get_parameter("bias_ih_l0")[H : 2 * H], self.config.forget_bias)
-
-    def initial_state(self, batch_size: int) -> State:
-        """The empty state: zeros, one (L, B, H) per part."""
-        weight = self.embedding.weight
-        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
-        return tuple(weight.new_zeros(shape) for _ in CELLS[self.config.cell].state)
 
     def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
         """Run a window.
@@ -134,19 +122,6 @@ class CharRNN(nn.Module):
         if not self.training or rate == 0:
             return x
         return x * _mask(x, x.shape[1:], rate, generator)
-
-    def weights(self) -> dict[str, NDArray[np.float32]]:
-        """The parameters under the names of a checkpoint, float32; on a CPU they share the model's memory."""
-        names = weight_shapes(self.config, self.symbols)
-        tensors = self.state_dict()
-        return {name: tensors[name].detach().to("cpu", torch.float32).numpy() for name in names}
-
-    def load_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take the parameters from a checkpoint's arrays."""
-        with torch.no_grad():
-            parameters = dict(self.named_parameters())
-            for name, array in weights.items():
-                parameters[name].copy_(torch.from_numpy(np.array(array)))
 
 
 def _mask(like: Tensor, shape: torch.Size, rate: float, generator: torch.Generator | None) -> Tensor:

@@ -7,12 +7,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from charrnn.checkpoint import Checkpoint
-from charrnn.model.build import Network, build
-
-State = tuple[Tensor, ...]
+from charrnn.model.base import Network, State
+from charrnn.model.build import build
 
 
 class TorchEngine:

@@ -22,7 +22,8 @@ from charrnn.data.corpus import Corpus, prepare
 from charrnn.decoding.engine import engine_for
 from charrnn.errors import CheckpointError, UsageError
 from charrnn.evaluation.evaluator import evaluate
-from charrnn.model.build import Network, build
+from charrnn.model.base import Network
+from charrnn.model.build import build
 from charrnn.training import session
 from charrnn.training.dynamic import adapt
 
