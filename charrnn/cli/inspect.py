@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import options
+from charrnn.errors import UsageError
 from charrnn.inspection import LONGEST, VIEWS, Option, View
 
 inspect_app = typer.Typer(
@@ -29,7 +30,7 @@ _HTML = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Writ
 def look(
     name: str,
     arguments: tuple[str, ...],
-    checkpoint: str | None,
+    checkpoints: list[str] | None,
     chosen: dict[str, Any],
     *,
     text: str | None,
@@ -43,18 +44,22 @@ def look(
     from charrnn.inspection import inspect
     from charrnn.inspection.subject import Subject
 
-    loaded = Checkpoint.load(locate(checkpoint))
-    if text is not None:
-        subject = Subject.read(loaded, text, length)
-    elif length is not None:
-        subject = Subject.of_corpus(loaded, trained_on(loaded), length)
-    else:
-        subject = Subject.of(loaded, "", "no text")
-    report = inspect(name, subject, *arguments, **chosen)
+    def subject_of(checkpoint: Checkpoint) -> Subject:
+        if text is not None:
+            return Subject.read(checkpoint, text, length)
+        if length is not None:
+            return Subject.of_corpus(checkpoint, trained_on(checkpoint), length)
+        return Subject.of(checkpoint, "", "no text")
+
+    if text == "-" and len(checkpoints or ()) > 1:
+        raise UsageError("--text -: is read once; name a file to look at it with several models")
+    subjects = [subject_of(Checkpoint.load(locate(each))) for each in checkpoints or (None,)]
+    report = inspect(name, subjects, *arguments, **chosen)
     if html is not None:
         from charrnn.inspection.html import page
 
-        parts = [str(loaded.path), *([subject.name] if len(subject.ids) else [])]
+        subject = subjects[0]
+        parts = [str(each.checkpoint.path) for each in subjects] + ([subject.name] if len(subject.ids) else [])
         write(html, page(report, " · ".join(parts)))
     if as_json:
         from charrnn.cli.console import print_json
@@ -75,7 +80,6 @@ def write(path: Path, page: str) -> None:
         ResourceError: it cannot be written there.
     """
     from charrnn.cli.console import note
-    from charrnn.errors import UsageError
     from charrnn.files import atomic_write
 
     if not path.name or path.is_dir():
@@ -105,7 +109,8 @@ def command(name: str, view: View) -> Callable[..., None]:
     if view.argument:
         metavar, help = view.argument
         annotations["argument"] = Annotated[str, typer.Argument(metavar=metavar, help=help)]
-    annotations["checkpoint"], defaults["checkpoint"] = options.Checkpoint, None
+    annotations["checkpoint"] = options.Checkpoints if view.several else options.Checkpoint
+    defaults["checkpoint"] = None
     if view.length is not None:
         annotations["text"], defaults["text"] = _TEXT if view.length else _SAMPLE, None
     if view.length:
@@ -118,10 +123,11 @@ def command(name: str, view: View) -> Callable[..., None]:
 
     def run(**given: Any) -> None:
         chosen = {n: tuple(given[n] or ()) if isinstance(o.default, tuple) else given[n] for n, o in view.options}
+        named = given["checkpoint"]
         look(
             name,
             (given["argument"],) if view.argument else (),
-            given["checkpoint"],
+            named if view.several or named is None else [named],
             chosen,
             text=given.get("text"),
             length=given.get("text_length"),

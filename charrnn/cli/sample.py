@@ -16,10 +16,12 @@ from charrnn.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     from charrnn.decoding.beam import BeamSearch
+    from charrnn.decoding.engine import Engine
     from charrnn.decoding.ensemble import Model
     from charrnn.decoding.generator import Sample, Sampling
+    from charrnn.inspection.text import Surprise
 
-CHOOSING, SEARCH = "Choosing", "Beam search"  # panels of --help
+CHOOSING, SEARCH, INSIDE = "Choosing", "Beam search", "Looking inside"  # panels of --help
 _FLUSH_EVERY = 0.01  # seconds: as smooth as an eye can see, without a system call per character
 
 
@@ -111,6 +113,23 @@ def sample(
             rich_help_panel=SEARCH,
         ),
     ] = None,
+    clamp: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--clamp",
+            metavar="LAYER.UNIT=VALUE",
+            help="Hold a cell's output at a value from -1 to 1; inspect cells names cells. May be given repeatedly.",
+            rich_help_panel=INSIDE,
+        ),
+    ] = None,
+    show_probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--show-probabilities",
+            help="Show how likely each character was, and what was likelier; the text is shown, not written out.",
+            rich_help_panel=INSIDE,
+        ),
+    ] = False,
     device: Annotated[
         str,
         typer.Option(
@@ -248,13 +267,12 @@ def _warn(model: Model, prompt: str, stop: list[str], quiet: bool) -> None:
 def _draw(model: Model, prompt: str, settings: Sampling, given: dict[str, Any]) -> None:
     """Sample, or choose greedily: the first text streams, the others follow when all are done."""
     from charrnn.cli.console import note
-    from charrnn.decoding.engine import engine_for
     from charrnn.decoding.generator import Generation
 
     seed = settings.seed
-    engine = engine_for(model, given["device"], settings.samples)
+    engine = _engine(model, given, settings.samples)
     generation = Generation(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
-    paper = None if given["json"] else Paper(prompt)
+    paper = None if given["json"] or given["show_probabilities"] else Paper(prompt)
     headings = [f"sample {n + 1} of {settings.samples}, seed {seed + n}" for n in range(settings.samples)]
     several = settings.samples > 1
     began = time.perf_counter()
@@ -275,29 +293,29 @@ def _draw(model: Model, prompt: str, settings: Sampling, given: dict[str, Any]) 
                 paper.write("".join(pieces))
                 paper.end()
     finally:
-        if given["seed"] is None and not given["greedy"] and paper:
+        if given["seed"] is None and not given["greedy"] and not given["json"]:
             note(f"again: --seed {seed}", given["quiet"])
     if not paper:
         from charrnn.evaluation.evaluator import in_float32
 
-        scored = in_float32(model, prompt, generation.samples, given["device"])
-        _print_json(model, prompt, scored, seconds, None if given["greedy"] else seed, given["adapt"])
+        scored = in_float32(model, prompt, generation.samples, given["device"], _held(engine))
+        _report(model, prompt, scored, seconds, None if given["greedy"] else seed, given, headings, _held(engine))
 
 
 def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, Any]) -> None:
     """Beam search: the best, or the n best, and their figures on stderr."""
     from charrnn.cli.console import note
     from charrnn.decoding.beam import beam_search
-    from charrnn.decoding.engine import engine_for
     from charrnn.evaluation.evaluator import in_float32
 
-    engine = engine_for(model, given["device"], settings.beam)
+    engine = _engine(model, given, settings.beam)
     began = time.perf_counter()
     found = beam_search(engine, model.vocabulary, prompt, settings, utf8=model.corpus.get("utf8", True))
     seconds = time.perf_counter() - began
-    best = in_float32(model, prompt, found, given["device"])[: given["samples"]]
-    if given["json"]:
-        _print_json(model, prompt, best, seconds, None, given["adapt"])
+    best = in_float32(model, prompt, found, given["device"], _held(engine))[: given["samples"]]
+    if given["json"] or given["show_probabilities"]:
+        headings = [f"{rank} of {len(best)}" for rank in range(1, len(best) + 1)]
+        _report(model, prompt, best, seconds, None, given, headings, _held(engine))
         return
     paper = Paper(prompt)
     unit = model.vocabulary.unit.replace("char", "character")
@@ -308,21 +326,80 @@ def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, An
         note(f"log-probability {one.log_probability:.4f}, {one.bits_per_char:.4f} bits per {unit}", given["quiet"])
 
 
-def _print_json(
-    model: Model, prompt: str, samples: Sequence[Sample], seconds: float, seed: int | None, adapted_to: str | None
-) -> None:  # fmt: skip
-    from charrnn.cli.console import print_json
+def _engine(model: Model, given: dict[str, Any], batch: int) -> Engine:
+    """What draws: the usual engine, or one with some outputs held.
 
+    Raises:
+        UsageError: --clamp for several models, for one without cells, or on another device.
+    """
+    from charrnn.decoding.engine import engine_for
+
+    if not given["clamp"]:
+        return engine_for(model, given["device"], batch)
+    from charrnn.decoding.clamped import ClampedEngine, parse_clamps
+    from charrnn.decoding.ensemble import members
+
+    checkpoint, *others = members(model)
+    if others or given["device"] not in ("auto", "cpu"):
+        raise UsageError("--clamp: holds cells of one model, on a CPU; leave out the other models and --device")
+    return ClampedEngine(checkpoint, parse_clamps(given["clamp"], checkpoint.config.model))
+
+
+def _held(engine: Engine) -> Engine | None:
+    """The engine itself if outputs are held in it: then figures are by it too."""
+    from charrnn.decoding.clamped import ClampedEngine
+
+    return engine if isinstance(engine, ClampedEngine) else None
+
+
+def _probabilities(model: Model, prompt: str, one: Sample, held: Engine | None) -> tuple[list[str], Surprise]:
+    """A sample's characters as they are shown, and how surprising each was."""
+    from charrnn.evaluation.evaluator import ids_of, scoring_engine
+    from charrnn.inspection.subject import symbols_of
+    from charrnn.inspection.text import surprise
+
+    ids = ids_of(model.vocabulary, one)
+    engine = held or scoring_engine(model, len(prompt) + len(ids))
+    unit = model.vocabulary.unit
+    symbols = symbols_of(one.text if unit == "char" else one.data.decode("latin-1"), unit)
+    return symbols, surprise(engine, model.vocabulary, ids, prompt=prompt)
+
+
+def _report(
+    model: Model,
+    prompt: str,
+    samples: Sequence[Sample],
+    seconds: float,
+    seed: int | None,
+    given: dict[str, Any],
+    headings: Sequence[str],
+    held: Engine | None,
+) -> None:
+    """Samples with their figures: as JSON, or painted with their probabilities."""
+    from charrnn.cli.console import out, print_json
+
+    shows = [_probabilities(model, prompt, one, held) for one in samples] if given["show_probabilities"] else []
+    if not given["json"]:
+        from charrnn.cli.render import render
+        from charrnn.inspection.report import Report
+
+        for heading, (symbols, surprise) in zip(headings, shows, strict=True):
+            title = heading if len(samples) > 1 else "Probabilities"
+            render(out(), Report(title, [surprise.painted(symbols), surprise.table(symbols)]))
+        return
     listed = []
-    for one in samples:
-        entry = {"text": one.text, "nats": one.nats, "log_probability": one.log_probability}
+    for number, one in enumerate(samples):
+        entry: dict[str, Any] = {"text": one.text, "nats": one.nats, "log_probability": one.log_probability}
         entry |= {"seed": one.seed if seed is not None else None, "characters": one.characters}
+        if shows:
+            symbols, surprise = shows[number]
+            entry["probabilities"] = surprise.to_json(symbols)
         listed.append(entry if one.score is None else entry | {"score": one.score})
     print_json(
         {
             "schema": 1,
             "checkpoint": str(model.path),
-            "adapted_to": adapted_to,
+            "adapted_to": given["adapt"],
             "prompt": prompt,
             "samples": listed,
             "characters_per_second": sum(one.characters for one in samples) / max(seconds, 1e-9),

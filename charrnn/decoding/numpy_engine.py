@@ -86,7 +86,7 @@ class NumpyEngine(ArrayEngine):
                 from_input, from_hidden = self._table[ids], layer.hidden(before[0])  # (B, G·H)
             else:
                 from_input, from_hidden = layer.both(x, before[0])
-            parts, _ = self._cell.step(np, from_input, from_hidden, before)
+            parts = self._after(k, from_input, from_hidden, before)
             for whole, part in zip(after, parts, strict=True):
                 whole[k] = part
             x = self._between(k, x, parts[0])
@@ -106,12 +106,17 @@ class NumpyEngine(ArrayEngine):
             y = np.empty((T, B, H), np.float32)
             parts: tuple[Floats, ...] = tuple(part[k] for part in state)
             for t in range(T):
-                parts, _ = self._cell.step(np, from_input[t], layer.hidden(parts[0]), parts)
+                parts = self._after(k, from_input[t], layer.hidden(parts[0]), parts)
                 y[t] = parts[0]
             for whole, part in zip(after, parts, strict=True):
                 whole[k] = part
             x = self._between(k, x, y)
         return self._logits(x), after
+
+    def _after(self, k: int, from_input: Floats, from_hidden: Floats, before: tuple[Floats, ...]) -> tuple[Floats, ...]:
+        """Layer k's state after a step, per part (B, H), given what comes to its gates, (B, G·H) each."""
+        after, _ = self._cell.step(np, from_input, from_hidden, before)
+        return after
 
     def _between(self, k: int, x: Floats, y: Floats) -> Floats:
         """What layer k + 1 reads, from layer k's input and output, both (..., width)."""

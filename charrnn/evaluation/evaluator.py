@@ -211,17 +211,25 @@ def _utf8_length(codes: NDArray[np.integer[Any]], unit: Unit) -> int:
     return len(codes) + sum(int((codes >= bound).sum()) for bound in longer)
 
 
-def in_float32(model: Model, prompt: str, samples: Sequence[Sample], device: str = "auto") -> list[Sample]:
+def ids_of(vocabulary: Vocabulary, sample: Sample) -> Ids:
+    """A generated text in the model's ids, (T,)."""
+    if vocabulary.unit == "char":
+        return vocabulary.encode(sample.text)
+    return vocabulary.encode_codes(np.frombuffer(sample.data, np.uint8))
+
+
+def in_float32(
+    model: Model, prompt: str, samples: Sequence[Sample], device: str = "auto", engine: Engine | None = None
+) -> list[Sample]:
     """Generated texts with the figures that scoring gives them, whatever precision drew or found them; those that a
-    search has ranked, ranked by these."""
+    search has ranked, ranked by these.
+
+    Args:
+        engine: what scores; the usual one if None.
+    """
     vocabulary = model.vocabulary
-    texts = [
-        vocabulary.encode(sample.text)
-        if vocabulary.unit == "char"
-        else vocabulary.encode_codes(np.frombuffer(sample.data, np.uint8))
-        for sample in samples
-    ]
-    engine = scoring_engine(model, len(prompt) + sum(map(len, texts)), device)
+    texts = [ids_of(vocabulary, sample) for sample in samples]
+    engine = engine or scoring_engine(model, len(prompt) + sum(map(len, texts)), device)
     costs = surprisals_of_lines(engine, texts, *read(engine, vocabulary, prompt))
     scored = []
     for sample, cost in zip(samples, costs, strict=True):

@@ -8,6 +8,7 @@ options here, from which the command line is made. This file imports nothing hea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,8 @@ class View:
 
     ``length`` is how many characters of text it looks at by default; ``None``: it looks at no text, 0: at all of the
     text if one is named, and at its own otherwise. ``argument`` is the name and the help of what stands before the
-    checkpoint. ``cells``: it is about a recurrent model's cells.
+    checkpoint. ``cells``: it is about a recurrent model's cells. ``several``:
+    it takes several checkpoints, to be set side by side, and a subject for each.
     """
 
     help: str
@@ -47,6 +49,7 @@ class View:
     argument: tuple[str, str] | None = None
     options: tuple[tuple[str, Option], ...] = ()
     cells: bool = False
+    several: bool = False
 
 
 #: Characters that a view looks at, at most: of each, all that happened inside is in memory.
@@ -80,6 +83,7 @@ VIEWS: dict[str, View] = {
             ("places", Option(16, "How many characters' losses to average over.", maximum=1000)),
         ),
         cells=True,
+        several=True,
     ),
     "beam": View(
         "The tree of a beam search beside the greedy path.", None,
@@ -104,14 +108,16 @@ VIEWS: dict[str, View] = {
 }  # fmt: skip
 
 
-def inspect(name: str, subject: Subject, *arguments: str, **options: Any) -> Report:
-    """Run a view by its name.
+def inspect(name: str, subjects: Subject | Sequence[Subject], *arguments: str, **options: Any) -> Report:
+    """Run a view by its name, of one subject or, where it takes several, of each of them.
 
     Raises:
-        UsageError: it is about cells, and the model has none.
+        UsageError: it is about cells, and a model has none.
     """
-    kind = subject.checkpoint.config.model.kind
-    if VIEWS[name].cells and kind != "recurrent":
-        raise UsageError(f"inspect {name}: a model of kind {kind} has no cells; take an rnn, an lstm or a gru")
-    report: Report = getattr(import_module(f"{__name__}.{name}"), name)(subject, *arguments, **options)
+    subjects = subjects if isinstance(subjects, Sequence) else [subjects]
+    for subject in subjects:
+        kind = subject.checkpoint.config.model.kind
+        if VIEWS[name].cells and kind != "recurrent":
+            raise UsageError(f"inspect {name}: a model of kind {kind} has no cells; take an rnn, an lstm or a gru")
+    report: Report = getattr(import_module(f"{__name__}.{name}"), name)(*subjects, *arguments, **options)
     return report

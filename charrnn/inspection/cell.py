@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
-from charrnn.config import ModelConfig
-from charrnn.errors import UsageError
+from charrnn.decoding.clamped import parse_unit
 from charrnn.inspection.activations import activations, memory
 from charrnn.inspection.report import Note, Painted, Report, shown
 from charrnn.inspection.subject import Subject
-
-
-def parse_unit(address: str, config: ModelConfig) -> tuple[int, int]:
-    """Layer and unit of ``LAYER.UNIT``, both counted from 0.
-
-    Raises:
-        UsageError: not of that form, or the model has no such cell.
-    """
-    match = re.fullmatch(r"(\d{1,9})\.(\d{1,9})", address)
-    if match is None:
-        raise UsageError(f"{address!r}: expected LAYER.UNIT, both counted from 0, such as 0.12")
-    layer, unit = int(match[1]), int(match[2])
-    if layer >= config.num_layers or unit >= config.hidden_size:
-        raise UsageError(
-            f"{address}: the model has layers 0 to {config.num_layers - 1} and units 0 to {config.hidden_size - 1}"
-        )
-    return layer, unit
 
 
 def cell(subject: Subject, address: str) -> Report:

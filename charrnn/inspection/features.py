@@ -60,12 +60,21 @@ def bracket_depth(text: str) -> Iterator[int]:
         yield depth
 
 
-def column(text: str) -> Iterator[int]:
-    """Characters since the last newline; 0 at a newline."""
-    count = 0
-    for character in text:
-        count = 0 if character == "\n" else count + 1
-        yield count
+def since(pattern: str) -> Callable[[str], Iterator[int]]:
+    """Characters since the last match of a pattern for one character; before the first, since the beginning.
+
+    >>> list(since(" ")("a bc d"))
+    [1, 0, 1, 2, 0, 1]
+    """
+    found = re.compile(pattern).match
+
+    def count(text: str) -> Iterator[int]:
+        distance = 0
+        for character in text:
+            distance = 0 if found(character) else distance + 1
+            yield distance
+
+    return count
 
 
 def indentation(text: str) -> Iterator[int]:
@@ -97,7 +106,9 @@ def matching(pattern: str) -> Callable[[str], Iterator[int]]:
 FEATURES: dict[str, tuple[Kind, Callable[[str], Iterator[int]]]] = {
     "quotes": ("auc", inside_quotes),
     "brackets": ("rho", bracket_depth),
-    "column": ("rho", column),
+    "column": ("rho", since(r"\n")),
+    "since space": ("rho", since(r"\s")),
+    "since sentence end": ("rho", since(r"[.!?]")),
     "indentation": ("rho", indentation),
     "comment": ("auc", matching(r"(?:#|//)[^\n]*|/\*[\s\S]*?\*/")),
     "space": ("auc", matching(r" ")),

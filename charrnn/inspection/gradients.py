@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,9 @@ from numpy.typing import NDArray
 from charrnn.cells import CELLS
 from charrnn.checkpoint import Checkpoint
 from charrnn.inspection.activations import run
-from charrnn.inspection.report import Chart, Note, Report, Series, Table
+from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
 from charrnn.inspection.subject import Subject
+from charrnn.training.run import Run
 
 #: Characters read before each stretch, so that it begins with a state that the model would have.
 WARMUP = 200
@@ -63,15 +67,9 @@ def distances(reach: int) -> list[int]:
     return [*(1 << n for n in range((reach - 1).bit_length())), reach]
 
 
-def gradients(subject: Subject, reach: int = 200, places: int = 16) -> Report:
-    """Mean norm of d loss_t / d h_{t−k}, and of the inputs', for k = 1, 2, 4 ... ``reach``.
-
-    Raises:
-        TextError: the text is too short.
-    """
-    subject.require(2)
+def profile(subject: Subject, reach: int, places: int) -> tuple[dict[str, NDArray[np.float64]], int]:
+    """Norms as :func:`gradient_norms` has them, (``reach``,) each, mean over so many places of a text, and how many."""
     T = len(subject.ids)
-    reach = min(reach, T - 1)
     warmup = min(WARMUP, T - 1 - reach)
     starts = np.unique(np.linspace(0, T - 1 - reach - warmup, places).astype(int))
     stretches = np.asarray(subject.ids)[starts + np.arange(warmup + reach + 1)[:, None]]  # (warmup + reach + 1, B)
@@ -81,24 +79,75 @@ def gradients(subject: Subject, reach: int = 200, places: int = 16) -> Report:
     norms = {
         name: np.sum([share * each[name] for share, each in zip(shares, found, strict=True)], 0) for name in found[0]
     }
+    return norms, len(starts)
 
-    ks = distances(reach)
-    rows = [[k, *(float(values[k - 1]) for values in norms.values())] for k in ks]
-    series = [Series(name, list(map(float, ks)), [float(values[k - 1]) for k in ks]) for name, values in norms.items()]
-    chart = Chart("Gradient of a loss", "characters before", "norm", series, "lines", log_x=True, log_y=True)
-    inputs = norms["input"]
-    faded = np.flatnonzero(inputs < inputs[0] / 100)
-    reached = f"after {faded[0] + 1} characters" if len(faded) else f"not within {reach} characters"
-    note = (
-        f"Norms of d loss(t) / d state(t - k), mean over {len(starts)} places. "
-        f"The gradient at the input falls below 1 % of that at k = 1 {reached}."
-    )
+
+def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int = 16) -> Report:
+    """Mean norm of d loss_t / d h_{t−k}, and of the inputs', for k = 1, 2, 4 ... ``reach``; of several models those of
+    the inputs side by side. Beside them the gradients' norms while each was trained, where its run is there.
+
+    Raises:
+        TextError: a text is too short.
+    """
+    subjects = (subject, *others)
+    for each in subjects:
+        each.require(2)
+    reach = min(reach, *(len(each.ids) - 1 for each in subjects))
+    ks, names = distances(reach), names_of(subjects)
+    models: list[dict[str, Any]] = []
+    blocks: list[Block] = [Note("Norms of d loss(t) / d state(t - k), through all paths: how far back a loss reaches.")]
+    for name, each in zip(names, subjects, strict=True):
+        norms, count = profile(each, reach, places)
+        faded = np.flatnonzero(norms["input"] < norms["input"][0] / 100)
+        reached = f"after {faded[0] + 1} characters" if len(faded) else f"not within {reach} characters"
+        models.append(
+            {
+                "checkpoint": str(each.checkpoint.path),
+                "cell": each.checkpoint.config.model.cell,
+                "text": each.name,
+                "places": count,
+                "faded": int(faded[0] + 1) if len(faded) else None,
+                "norms": {part: [float(values[k - 1]) for k in ks] for part, values in norms.items()},
+            }
+        )
+        said = f"the gradient at the input falls below 1 % of that at k = 1 {reached}"
+        blocks.append(Note(f"{name}: mean over {count} places; {said}."))
+    lines = models[0]["norms"]
+    if others:
+        lines = dict(zip(names, (model["norms"]["input"] for model in models), strict=True))
+    series = [Series(name, list(map(float, ks)), values) for name, values in lines.items()]
+    title = "Gradient at the input" if others else "Gradient of a loss"
+    blocks.append(Chart(title, "characters before", "norm", series, "lines", log_x=True, log_y=True))
+    blocks.append(Table(["k", *lines], [[k, *(values[n] for values in lines.values())] for n, k in enumerate(ks)]))
+    training = [found for name, each in zip(names, subjects, strict=True) if (found := while_trained(name, each))]
+    if training:
+        title = "Gradients' norms while training"
+        blocks.append(Chart(title, "step", "norm before clipping", training, "lines", log_y=True))
     document = {
         "schema": 1,
-        "text": subject.name,
-        "cell": subject.checkpoint.config.model.cell,
-        "places": len(starts),
+        **{key: models[0][key] for key in ("text", "cell", "places")},
         "distances": ks,
-        "norms": {name: [float(values[k - 1]) for k in ks] for name, values in norms.items()},
+        "norms": models[0]["norms"],
+        "models": models,
     }
-    return Report("Gradients", [Note(note), chart, Table(["k", *norms], rows)], document)
+    return Report("Gradients", blocks, document)
+
+
+def names_of(subjects: Sequence[Subject]) -> list[str]:
+    """Short names: of the runs where these tell the models apart."""
+    paths = [each.checkpoint.path or Path("model") for each in subjects]
+    short = [path.parent.name or path.name for path in paths]
+    return short if len(set(short)) == len(short) else list(map(str, paths))
+
+
+def while_trained(name: str, subject: Subject) -> Series | None:
+    """The gradient norms in a run's ``metrics.jsonl``, before they were clipped; None where there are none."""
+    path = subject.checkpoint.path
+    lines = Run(path.parent).metrics() if path is not None else []
+    norms = [(line["step"], line.get("gradient_norm")) for line in lines]
+    found = [(float(step), norm) for step, norm in norms if isinstance(norm, float) and 0 < norm < math.inf]
+    if len(found) < 2:
+        return None
+    clip = subject.checkpoint.config.training.clip
+    said = f"clipped at {clip:g}" if clip else "not clipped"
+    return Series(f"{name}, {said}", [step for step, _ in found], [norm for _, norm in found])

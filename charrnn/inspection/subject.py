@@ -12,7 +12,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.data.corpus import Corpus
 from charrnn.data.reading import Reader
 from charrnn.data.sources import gather
-from charrnn.data.vocabulary import to_codes
+from charrnn.data.vocabulary import Unit, to_codes
 from charrnn.errors import TextError
 from charrnn.evaluation.evaluator import corpus_ids
 
@@ -82,6 +82,10 @@ class Subject:
     @property
     def symbols(self) -> list[str]:
         """The characters as they are shown; bytes above 127 as ``\\xNN``."""
-        if self.checkpoint.vocabulary.unit == "char":
-            return list(self.text)
-        return [c if c < "\x80" else f"\\x{ord(c):02x}" for c in self.text]
+        return symbols_of(self.text, self.checkpoint.vocabulary.unit)
+
+
+def symbols_of(text: str, unit: Unit) -> list[str]:
+    """The characters of a text as they are shown; of bytes, given as the characters of the same numbers, those above
+    127 as ``\\xNN``."""
+    return [c if unit == "char" or c < "\x80" else f"\\x{ord(c):02x}" for c in text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -224,3 +225,27 @@ def test_a_text_to_adapt_to_is_read_as_one_to_score(run: Run, model: Path) -> No
 def test_several_models_write_together(run: Run) -> None:
     assert run("tiny", "tiny", "--greedy", "--length", "30").stdout == run("tiny", "--greedy", "--length", "30").stdout
     assert json.loads(run("tiny", "tiny", "--json", "--length", "5").stdout)["samples"][0]["characters"] == 5
+
+
+def test_a_held_cell_changes_what_is_written_and_figures_are_by_the_model_that_wrote_it(run: Run) -> None:
+    options = ("--length", "30", "--seed", "1")
+    plain, held = (
+        json.loads(run(*options, *more, "--json").stdout)["samples"][0] for more in ((), ("--clamp", "0.1=1"))
+    )
+    assert held["text"] != plain["text"]
+    assert run(*options, "--clamp", "0.1=1").stdout == held["text"]
+    for clamped in (held, plain):
+        shown = run(*options, "--show-probabilities", "--json", *(() if clamped is plain else ("--clamp", "0.1=1")))
+        found = json.loads(shown.stdout)["samples"][0]
+        bits = sum(one["bits"] for one in found["probabilities"])
+        assert bits * math.log(2) == pytest.approx(clamped["nats"], rel=1e-5)
+        assert "".join(one["character"] for one in found["probabilities"]) == clamped["text"]
+    with pytest.raises(UsageError, match="one model"):
+        run("tiny", "tiny", "--clamp", "0.1=1")
+    with pytest.raises(UsageError, match="layers 0 to"):
+        run("--clamp", "9.1=1")
+
+
+def test_probabilities_are_shown_for_each_sample_and_beam(run: Run) -> None:
+    assert run("--length", "30", "--samples", "2", "--show-probabilities").stdout.count("surprisal, bits") == 2
+    assert run("--length", "9", "--beam", "3", "--show-probabilities").stdout.count("The most surprising") == 1

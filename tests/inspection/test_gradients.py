@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,11 @@ import torch
 
 from charrnn.cells import CELLS
 from charrnn.checkpoint import Checkpoint
+from charrnn.config import Config, TrainingConfig
 from charrnn.inspection.activations import run
-from charrnn.inspection.gradients import distances, gradient_norms
+from charrnn.inspection.gradients import distances, gradient_norms, gradients, while_trained
+from charrnn.inspection.report import Chart, Series
+from charrnn.inspection.subject import Subject
 from charrnn.model.network import CharRNN
 
 Model = Callable[..., Checkpoint]
@@ -77,3 +83,28 @@ def test_distances() -> None:
     assert distances(200) == [1, 2, 4, 8, 16, 32, 64, 128, 200]
     assert distances(8) == [1, 2, 4, 8]
     assert distances(1) == [1]
+
+
+def test_models_side_by_side_show_what_each_shows_alone(model: Model, text: str) -> None:
+    subjects = [Subject.of(dataclasses.replace(model(cell), path=Path(cell) / "best.safetensors"), text[:120])
+                for cell in ("rnn", "lstm")]  # fmt: skip
+    both = gradients(*subjects, reach=20, places=3)
+    for subject, found in zip(subjects, both.document["models"], strict=True):
+        alone = gradients(subject, reach=20, places=3).document
+        assert alone["norms"] == found["norms"]
+        assert alone["cell"] == found["cell"] == subject.checkpoint.config.model.cell
+    (chart,) = [block for block in both.blocks if isinstance(block, Chart)]  # nothing was trained here
+    assert [series.name for series in chart.series] == ["rnn", "lstm"]
+    assert list(chart.series[1].y) == both.document["models"][1]["norms"]["input"]
+
+
+def test_norms_while_training_are_those_of_the_run_with_its_clipping(model: Model, text: str, tmp_path: Path) -> None:
+    lines = [{"step": 10 * n, "train_nats_per_char": 2.0, "gradient_norm": norm}
+             for n, norm in enumerate((0.5, 0.0, "x", 0.25), start=1)]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for clip, said in ((0.0, "not clipped"), (2.0, "clipped at 2")):
+        config = Config(model().config.model, TrainingConfig(clip=clip))
+        checkpoint = dataclasses.replace(model(), config=config, path=tmp_path / "best.safetensors")
+        found = while_trained("run", Subject.of(checkpoint, text[:50]))
+        assert found == Series(f"run, {said}", [10.0, 40.0], [0.5, 0.25])
+    assert while_trained("run", Subject.of(dataclasses.replace(checkpoint, path=tmp_path / "b" / "x"), text)) is None
