@@ -59,6 +59,7 @@ def test_all_that_is_captured_is_restored(corpus, last):
     assert progress == last.progress
     assert same(again.averaged.weights(), last.weights)
     assert again.origin is None
+    assert same(again.best_weights, {name: array + 1 for name, array in again.model.weights().items()})
     again._advance()  # and may be written to without changing what was read
     assert not same(capture(again)[0], last.state)
     other = trainer(corpus)
