@@ -332,6 +332,9 @@ def test_what_a_killed_run_left_is_cleared_and_a_corpus_moved_aside_comes_back()
         Path("corpora", name).mkdir()
     prepare([source], force=True)
     assert sorted(os.listdir("corpora")) == sorted([*kept, "a"])
+    Path(f"corpora/.a.{finished.pid}.old").mkdir()  # one that had been replaced
+    prepare([source], force=True)
+    assert sorted(os.listdir("corpora")) == sorted([*kept, "a"])
 
 
 def test_remains_of_a_process_of_another_user_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,7 +532,7 @@ def test_folders_of_bytes_and_names_like_patterns_are_not_taken_as_changed() -> 
     file(b"a\0b" * 30, "texts/a.bin")
     file("text\n", "texts/a.txt")
     corpus = prepare(["texts"], settings=PrepareSettings("byte"))
-    assert len(corpus.sources) == 2
+    assert (len(corpus.sources), corpus.encodings) == (2, ("bytes",))
     corpus.check_sources()
     prepare([file("text\n", "[a].txt")]).check_sources()
     with pytest.raises(TextError, match="no such file, folder or corpus"):
