@@ -531,14 +531,14 @@ def test_a_glob_is_noticed_to_have_other_files_and_to_be_prepared_as_it_was() ->
 def test_folders_of_bytes_and_names_like_patterns_are_not_taken_as_changed() -> None:
     file(b"a\0b" * 30, "texts/a.bin")
     file("text\n", "texts/a.txt")
-    corpus = prepare(["texts"], settings=PrepareSettings("byte"))
+    corpus = prepare(["texts"], name="prepared", settings=PrepareSettings("byte"))
     assert (len(corpus.sources), corpus.encodings) == (2, ("bytes",))
     corpus.check_sources()
     prepare([file("text\n", "[a].txt")]).check_sources()
     with pytest.raises(TextError, match="no such file, folder or corpus"):
-        resolve(["texts.txt", "[a].txt"])
+        resolve(["prepared", "[a].txt"])  # a corpus is not joined with a text
     with pytest.raises(UsageError, match="is a prepared corpus, not text"):
-        prepare(["[a].txt", "corpora/texts"])
+        prepare(["[a].txt", "corpora/prepared"])
 
 
 def test_a_fingerprint_stays_what_it_was() -> None:
