@@ -207,11 +207,12 @@ def test_a_link_takes_the_place_of_what_is_there_and_is_a_copy_where_there_are_n
 
 
 def test_all_that_was_written_is_synced_and_nothing_stays_open(tmp_path, monkeypatch):
-    def free() -> int:
-        """The number that the next file to be opened gets."""
-        handle = os.open(tmp_path, os.O_RDONLY)
-        os.close(handle)
-        return handle
+    def free() -> list[int]:
+        """The numbers that the next files to be opened get."""
+        handles = [os.open(tmp_path, os.O_RDONLY) for _ in range(3)]
+        for handle in handles:
+            os.close(handle)
+        return handles
 
     before, synced = free(), []
     fsync = os.fsync

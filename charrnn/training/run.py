@@ -58,7 +58,7 @@ def _report(line: str) -> dict[str, Any] | None:
     try:
         report = read_json(line)
         figures = [report["step"], report["train_nats_per_char"], report.get("validation_nats_per_char", 0)]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     known = all(type(figure) in (int, float) and 0 <= figure < 1e15 for figure in figures) and figures[0] > 0
     return report if known else None

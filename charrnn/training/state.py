@@ -78,7 +78,7 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
         return found if like is None else found.reshape(like.shape)
 
     def number(name: str, default: int | None = None) -> float:
-        value = progress[name] if default is None else progress.get(name, default)
+        value: Any = progress.get(name, default)
         if type(value) not in (int, float) or not 0 <= value <= _MOST:
             raise ValueError(name)
         return value  # type: ignore[no-any-return]

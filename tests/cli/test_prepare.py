@@ -75,7 +75,9 @@ def test_json_is_one_document_and_alone_on_stdout() -> None:
 
 def test_standard_input_is_text_too() -> None:
     run("-", "--name", "piped", stdin=b"from a pipe\n")
-    assert Corpus.open("corpora/piped").text("train") == "from a pip"
+    piped = Corpus.open("corpora/piped")
+    assert piped.text("train") == "from a pip"
+    assert piped.named == (piped.sources[0].path,) == ("-",)
 
 
 def test_bytes_and_output_and_force() -> None:

@@ -22,8 +22,8 @@ from charrnn.data import corpus as corpora
 from charrnn.data import writing
 from charrnn.data.corpus import Corpus, PrepareSettings, prepare, resolve
 from charrnn.data.filearray import FileArray
-from charrnn.data.reading import Source
-from charrnn.data.writing import boundaries
+from charrnn.data.reading import Source, SourceRecord
+from charrnn.data.writing import boundaries, fingerprint
 from charrnn.errors import CharRNNError, ResourceError, TextError, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "corpora"
@@ -332,6 +332,9 @@ def test_what_a_killed_run_left_is_cleared_and_a_corpus_moved_aside_comes_back()
         Path("corpora", name).mkdir()
     prepare([source], force=True)
     assert sorted(os.listdir("corpora")) == sorted([*kept, "a"])
+    Path(f"corpora/.a.{finished.pid}.old").mkdir()  # one that had been replaced
+    prepare([source], force=True)
+    assert sorted(os.listdir("corpora")) == sorted([*kept, "a"])
 
 
 def test_remains_of_a_process_of_another_user_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,12 +581,37 @@ def test_a_glob_is_noticed_to_have_other_files_and_to_be_prepared_as_it_was() ->
         resolve("g")
 
 
+def test_folders_of_bytes_and_names_like_patterns_are_not_taken_as_changed() -> None:
+    file(b"a\0b" * 30, "texts/a.bin")
+    file("text\n", "texts/a.txt")
+    corpus = prepare(["texts"], name="prepared", settings=PrepareSettings("byte"))
+    assert (len(corpus.sources), corpus.encodings) == (2, ("bytes",))
+    corpus.check_sources()
+    prepare([file("text\n", "[a].txt")]).check_sources()
+    with pytest.raises(TextError, match="no such file, folder or corpus"):
+        resolve(["prepared", "[a].txt"])  # a corpus is not joined with a text
+    with pytest.raises(UsageError, match="is a prepared corpus, not text"):
+        prepare(["[a].txt", "corpora/prepared"])
+
+
+def test_a_fingerprint_stays_what_it_was() -> None:
+    settings = PrepareSettings("char", (90, 5, 5), "*.py", "utf-8", "lf", 2)
+    record, source = SourceRecord("a", 1, "00"), Source("a", Path("a"), "latin-1")
+    assert (
+        fingerprint([record], [source], settings) == "63177918a6f2718f34c96a4c59207fed380d8f99c9855fcd4534a74849bdb7e9"
+    )
+    assert (
+        fingerprint([SourceRecord("b", 2, "00")], [source], settings)
+        == "63177918a6f2718f34c96a4c59207fed380d8f99c9855fcd4534a74849bdb7e9"
+    )
+
+
 def test_a_registered_name_is_prepared_anew_with_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source("poem", Path(file("a poem\n" * 9)))
     monkeypatch.setattr(corpora, "is_registered", lambda name: name == "poem")
     monkeypatch.setattr(corpora, "registered", lambda name, *more: [source] if name == "poem" else None)
     first = resolve("poem")
-    assert first.path == Path("corpora/poem")
+    assert (first.path, first.named) == (Path("corpora/poem"), ("poem",))
     other = resolve("poem", settings=PrepareSettings("byte"))
     assert other.path == Path(f"corpora/poem-{other.fingerprint[:8]}")
     assert resolve("poem", settings=PrepareSettings("byte")).path == other.path

@@ -274,3 +274,50 @@ def test_a_python_without_sources_says_so(tmp_path: Path) -> None:
 def test_other_names_are_not_registered(tmp_path: Path) -> None:
     assert registered("hamlet", tmp_path) is None
     assert registered("python-stdlib", tmp_path) == stdlib_sources()
+
+
+def test_only_programs_of_the_library_itself_are_text(tmp_path: Path) -> None:
+    wanted = ["a.py", "b/a.py", "b/testing.py", "tests.py"]
+    others = ["b/test/x.py", "tests/x.py", ".b/x.py", "site-packages/x.py", "_sysconfigdata_x.py", "x.txt", "x.pyc"]
+    for name in (*others, *reversed(wanted)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1\n")
+    (tmp_path / "folder.py").mkdir()
+    sources = stdlib_sources(tmp_path)
+    assert [source.path for source in sources] == [tmp_path / name for name in wanted]
+    assert {(source.name, source.encoding) for source in sources} == {(str(tmp_path / name), None) for name in wanted}
+    (tmp_path / "a.py").write_bytes("# coding: latin-1\n# é".encode("latin-1"))
+    assert [source.encoding for source in stdlib_sources(tmp_path)] == ["iso-8859-1", None, None, None]
+
+
+def test_a_name_with_and_without_its_ending_is_registered_and_no_other() -> None:
+    names = [
+        "shakespeare",
+        "shakespeare.txt",
+        "python-stdlib",
+        "python-stdlib.txt",
+        "shakespeare.txt.txt",
+        "hamlet",
+        "",
+    ]
+    assert [name for name in names if registry.is_registered(name)] == names[:3]
+
+
+def test_a_meter_never_goes_back_or_past_its_end_and_ends_what_would_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    now = [0.0]
+    monkeypatch.setattr(registry.time, "monotonic", lambda: now[0])
+    meter = registry._Meter(lambda done, size: calls.append((done, size)), 100)
+    for count in (60, 30, 30):
+        meter.update(count)
+    meter.reset()
+    now[0] = registry.LIMIT
+    meter.update(200 + (1 << 16))
+    assert calls == [(60, 100), (90, 100), (100, 100), (100, 100)]
+    with pytest.raises(ValueError, match="more bytes"):
+        meter.update(1)
+    now[0] += 0.001
+    with pytest.raises(TimeoutError):
+        meter.update(1)
+    registry._Meter(None, 100).update(1)

@@ -71,3 +71,23 @@ def test_targets_are_counted_without_looking_at_them(shape):
     for index in range(streams.windows):
         assert streams.count(index) == (streams.window(epoch, index)[1] != NOTHING).sum()
     assert sum(streams.count(index) for index in range(streams.windows)) == N
+
+
+def test_a_text_that_streams_do_not_divide_is_cut_as_evenly_as_can_be():
+    streams = Streams(np.arange(10), 3, 2, first=-7)
+    assert (streams.batch_size, streams.length, streams.windows) == (3, 4, 2)
+    assert (streams.starts.tolist(), streams.lengths.tolist()) == ([0, 3, 6], [3, 3, 4])
+    assert [(streams.span(index), streams.count(index)) for index in range(2)] == [((0, 2), 6), ((2, 4), 4)]
+    first, second = streams.window(0, 0), streams.window(0, 1)
+    assert [part.tolist() for part in first] == [[[-7, 2, 5], [0, 3, 6]], [[0, 3, 6], [1, 4, 7]]]
+    assert [part.tolist() for part in second] == [[[1, 4, 7], [2, 5, 8]], [[2, 5, 8], [NOTHING, NOTHING, 9]]]
+    together = streams.window(0, 0, count=2)
+    assert all(
+        np.array_equal(whole, np.concatenate(parts)) for whole, *parts in zip(together, first, second, strict=True)
+    )
+    offset = streams.offset(3)
+    assert 0 < offset < 10
+    # In another epoch the streams run over the end of the text, whose beginning has the newline before it.
+    targets = np.concatenate([streams.window(3, index)[1] for index in range(2)])
+    assert targets.T[2].tolist() == [(offset + place) % 10 for place in range(6, 10)]
+    assert (Streams(np.arange(2), 9, 1, 0).batch_size, Streams(np.arange(1), 9, 5, 0).batch_size) == (2, 1)
