@@ -23,7 +23,9 @@ body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; background: var(--p
   font: 16px/1.5 system-ui, sans-serif; }
 .text { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 .text i { font-style: normal; opacity: .35; }
-.text span:hover { outline: 1px solid; }
+.text span:is(:hover, :focus) { outline: 1px solid; }
+.text span:focus::after { content: attr(title); position: fixed; left: 1rem; bottom: 1rem; padding: .3rem .8rem;
+  background: var(--ink); color: var(--page); white-space: pre-wrap; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--faint); }
 th { text-align: left; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
@@ -69,7 +71,8 @@ def _block(block: Block) -> str:
 
 
 def _painted(block: Painted) -> str:
-    """One span a character; what the budget does not hold is left out, and said to be."""
+    """One span a character, which the pointer and the Tab key reach; what the budget does not hold is left out, and
+    said to be."""
     spans: list[str] = []
     size = 0
     for t, symbol in enumerate(block.symbols):
@@ -78,7 +81,7 @@ def _painted(block: Painted) -> str:
         hover = escape(block.hovers[t]) if block.hovers else f"{block.values[t]:.3g}"
         sign = glyph(symbol)
         inner = escape(sign) if sign == symbol else f"<i>{escape(sign)}</i>"
-        spans.append(f'<span{name} title="{hover}">{inner}</span>' + ("\n" if symbol == "\n" else ""))
+        spans.append(f'<span{name} tabindex="0" title="{hover}">{inner}</span>' + ("\n" if symbol == "\n" else ""))
         size += len(spans[-1].encode())
         if size > BUDGET:
             break
