@@ -1,7 +1,6 @@
 """Surprisal: exact, once per character, the same figure however it is computed."""
 
 import dataclasses
-import itertools
 import math
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.evaluation import surprisal
-from charrnn.evaluation.metrics import measure, unknown_cost
+from charrnn.evaluation.metrics import measure
 from charrnn.evaluation.surprisal import surprisals, surprisals_of_lines
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
@@ -114,45 +113,3 @@ def test_a_uniform_model_gives_log2_of_its_symbols():
     assert figures.bits_per_char == pytest.approx(math.log2(V), abs=1e-6)
     assert figures.perplexity == pytest.approx(V, abs=1e-5)
     assert figures.unseen == 0
-
-
-def test_probabilities_of_all_characters_sum_to_one_with_unknown_spread_over_the_rest():
-    vocabulary = Vocabulary.of("abcdefgh")
-    share = np.full(len(vocabulary), 1 / len(vocabulary))
-    total = share[:-1].sum() + vocabulary.outside * share[-1] * math.exp(-unknown_cost(vocabulary))
-    assert total == pytest.approx(1)
-
-
-def test_unseen_characters_are_counted_and_cost_the_spread_probability():
-    vocabulary = Vocabulary.of("abc")
-    ids = vocabulary.encode("abżc")
-    figures = measure([(0, np.full(4, 1.0))], ids, vocabulary, 5)
-    cost = math.log(0x110000 - 0x800 - 3)
-    assert figures.unseen == 1
-    assert figures.nats == pytest.approx(4 + cost)
-    assert figures.perplexity_seen == pytest.approx(math.e)
-    assert figures.bits_per_byte == pytest.approx((4 + cost) / math.log(2) / 5)
-
-
-def test_the_interval_covers_the_true_mean_about_95_times_in_100():
-    rng, hits = np.random.default_rng(0), 0
-    vocabulary = Vocabulary.of("ab")
-    for _ in range(400):
-        nats = rng.exponential(1.0, 2000)
-        low, high = measure([(0, nats)], np.zeros(2000, int), vocabulary, 2000).interval
-        hits += low <= 1.0 <= high
-    assert 0.92 <= hits / 400 <= 0.98
-    assert measure([(0, nats[:10])], np.zeros(10, int), vocabulary, 10).interval is None
-
-
-def test_figures_do_not_depend_on_how_the_pieces_are_cut():
-    rng = np.random.default_rng(0)
-    nats, ids, vocabulary = rng.exponential(1, 777), rng.integers(0, 3, 777), Vocabulary.of("ab")
-    one = measure([(0, nats)], ids, vocabulary, 777)
-    cuts = [0, *sorted(rng.choice(776, 20, replace=False) + 1), 777]
-    pieces = [(a, nats[a:b]) for a, b in itertools.pairwise(cuts)]
-    rng.shuffle(pieces)
-    other = measure(pieces, ids, vocabulary, 777)
-    assert other.nats == pytest.approx(one.nats, rel=1e-12)
-    assert other.interval == pytest.approx(one.interval)
-    assert other.unseen == one.unseen == int((ids == 2).sum())
