@@ -107,8 +107,8 @@ def _windows(engine: Engine, ids: Ids, first: int, window: int) -> Iterator[Piec
 
 
 def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np.float32], state: State) -> list[Nats]:
-    """Score each line on its own, after what gave these logits (1, V) and this state of one sequence, such as a
-    newline; lines of like length go together."""
+    """Score each line, of one character or more, on its own, after what gave these logits (1, V) and this state of one
+    sequence, such as a newline; lines of like length go together."""
     result: list[Nats] = [np.zeros(0)] * len(lines)
     order = sorted(range(len(lines)), key=lambda k: len(lines[k]))
     for begin in range(0, len(order), MAX_LANES):
@@ -118,14 +118,13 @@ def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np
         for lane, k in enumerate(group):
             batch[: len(lines[k]), lane] = lines[k]
         rows = np.zeros(len(group), np.int64)
-        costs = [cross_entropy(logits[rows], batch[0])[None]] if longest else []
+        costs = [cross_entropy(logits[rows], batch[0])[None]]
         after = engine.select(state, rows)
         for at in range(0, longest - 1, WINDOW):
             stop = min(at + WINDOW, longest - 1)
             found, after = engine.run(batch[at:stop], after)
             costs.append(cross_entropy(found, batch[at + 1 : stop + 1]))
-        if longest:
-            whole = np.concatenate(costs)  # (longest, lanes)
-            for lane, k in enumerate(group):
-                result[k] = whole[: len(lines[k]), lane]
+        whole = np.concatenate(costs)  # (longest, lanes)
+        for lane, k in enumerate(group):
+            result[k] = whole[: len(lines[k]), lane]
     return result

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding.engine import together
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.evaluation import surprisal
 from charrnn.evaluation.metrics import measure
@@ -93,15 +94,36 @@ def test_the_length_of_the_windows_that_are_computed_at_once_changes_nothing(mon
     assert np.allclose(whole(surprisals(engine, ids, 3), 3000), expected, atol=1e-6)
 
 
-def test_lines_are_scored_as_if_each_were_the_whole_text():
+@pytest.mark.parametrize("at_once", [1, 2, 128])
+def test_lines_are_scored_as_if_each_were_the_whole_text(at_once, monkeypatch):
+    monkeypatch.setattr(surprisal, "MAX_LANES", at_once)
     network = model()
     engine = NumpyEngine(network.config, V, network.weights())
-    lines = [np.random.default_rng(k).integers(0, V, k) for k in (5, 1, 200, 64, 0, 130)]
+    lines = [np.random.default_rng(k).integers(0, V, k) for k in (5, 1, 200, 129, 2, 130)]
     logits, state = engine.run(np.array([[3]]), engine.initial_state(1))
     for line, nats in zip(lines, surprisals_of_lines(engine, lines, logits[0], state), strict=True):
         assert len(nats) == len(line)
-        if len(line):
-            assert np.allclose(nats, reference(network, line, 3), atol=1e-5)
+        assert np.allclose(nats, reference(network, line, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("N", [1, 127, 128, 161, 191, 192, 255, 256, 1000])
+def test_lanes_are_as_many_as_there_is_room_for_and_each_has_read_what_stands_before_it(N, members, monkeypatch):
+    for name, value in (("WARMUP", 32), ("MIN_LANE", 64), ("MAX_LANES", 4), ("WINDOW", 20)):
+        monkeypatch.setattr(surprisal, name, value)
+    network, ids = model(), np.random.default_rng(N).integers(0, V, N)
+    one = NumpyEngine(network.config, V, network.weights())
+    lanes = {1: 1, 127: 1, 128: 2, 161: 2, 191: 2, 192: 3, 255: 3, 256: 4, 1000: 4}[N]
+    starts = [lane * N // lanes for lane in range(lanes)]
+    expected = [
+        reference(network, ids[max(0, start - 32) : stop], ids[start - 33] if start else 3)[min(start, 32) :]
+        for start, stop in zip(starts, [*starts[1:], N], strict=True)
+    ]
+    found = list(surprisals(together([one] * members), ids, 3))
+    assert {start for start, _ in found} >= set(starts)
+    assert np.allclose(whole(found, N), np.concatenate(expected), atol=1e-5)
+    exact = whole(surprisals(together([one] * members), ids, 3, exact=True), N)
+    assert np.allclose(exact, reference(network, ids, 3), atol=1e-5)
 
 
 def test_a_uniform_model_gives_log2_of_its_symbols():
