@@ -47,6 +47,7 @@ def test_the_mixture_is_the_mean_of_the_distributions(rows: list[list[float]]) -
     assert len(rows) == 1 or np.allclose(np.exp(mixture(logits)), expected, atol=1e-6)  # normalised as it stands
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_character_that_every_member_holds_for_impossible_stays_so() -> None:
     one = np.float32([0, -np.inf])
     assert mixture([one, one]).tolist() == [0, -np.inf]
@@ -115,6 +116,10 @@ def test_members_trained_on_different_texts_need_a_text_to_be_named(tiny_checkpo
     with pytest.raises(TextError, match="--text"):
         text_to_score(Ensemble((one, other)), None)
     assert Ensemble((one, one)).corpus["fingerprint"] == "a"
+    assert Ensemble((one, other)).corpus == {"utf8": True}
+    for corpus in ({"fingerprint": "c", "utf8": False}, {"utf8": False}):
+        assert Ensemble((one, replace(one, corpus=corpus))).corpus == {"utf8": False}  # what one may write, all may
+    assert Ensemble((one, replace(one, corpus={}))).corpus == {"utf8": True}
 
 
 def test_one_name_gives_its_checkpoint_and_several_their_ensemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,8 @@ def test_differences_are_to_the_best_and_pairing_makes_them_sure(tiny_checkpoint
     assert worse.interval is not None
     assert b.bits_interval is not None
     assert worse.interval[0] < worse.difference < worse.interval[1]
+    assert sum(worse.interval) / 2 == pytest.approx(worse.difference)
+    assert compare([best.scored, worse.scored]) == [best, worse] == compare([worse.scored, best.scored])
     assert worse.interval[1] - worse.interval[0] < 0.5 * (b.bits_interval[1] - b.bits_interval[0])
 
 
@@ -49,6 +52,21 @@ def test_a_model_beside_itself_differs_by_nothing(tiny_checkpoint: Make, ids: np
     _, again = compare([score(tiny_checkpoint(), ids, len(ids)) for _ in range(2)])
     assert again.difference == 0
     assert again.interval == (0, 0)
+
+
+def test_a_model_that_was_never_saved_or_timed_has_no_such_figures(tiny_checkpoint: Make, ids: np.ndarray) -> None:
+    scored = replace(score(tiny_checkpoint(), ids, len(ids)), seconds=2.0)
+    (one,) = compare([scored])
+    document = one.to_json()
+    assert [document[key] for key in ("bytes", "training_seconds", "difference_interval")] == [None, None, None]
+    assert document["characters_per_second"] == len(ids) / 2
+    assert document["bits_per_char_interval"] == list(one.scored.figures.bits_interval or ())
+    assert (document["difference"], document["unseen"]) == (0, int((ids == 10).sum()))
+    instant = replace(
+        one, scored=replace(scored, seconds=0.0, checkpoint=replace(scored.checkpoint, record={"seconds": 3}))
+    )
+    assert instant.to_json()["characters_per_second"] > 1e9
+    assert instant.to_json()["training_seconds"] == 3
 
 
 def test_an_empty_text_is_refused(tiny_checkpoint: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.generator import Sample
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import CharRNNError
+from charrnn.evaluation import surprisal
 from charrnn.evaluation.evaluator import (
     SHORT_TEXT,
     evaluate,
@@ -65,6 +67,23 @@ def test_a_text_is_found_as_a_corpus_by_name_or_path_or_as_a_file(model: Checkpo
     assert text_to_score(model, "cats").bytes == 19
 
 
+def test_standard_input_is_meant_by_a_dash_whatever_else_is_called_so(
+    model: Checkpoint, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.path.rename("corpora/-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the hat")))
+    assert text_to_score(model, "-").bytes == 7
+
+
+def test_a_plain_text_is_read_as_the_options_have_it(model: Checkpoint) -> None:
+    Path("dos.txt").write_bytes("thé cat\r\nsat\r\n".encode("cp1252"))
+    found = text_to_score(model, "dos.txt", encoding="cp1252", newlines="lf")
+    assert np.array_equal(found.ids, model.vocabulary.encode("thé cat\nsat\n"))
+    assert found.bytes == 13
+    _, _, lines = score_lines(model, "dos.txt", encoding="cp1252")
+    assert [line.text for line in lines] == ["thé cat", "sat"]
+
+
 def test_what_cannot_be_scored_is_said_in_one_line(model: Checkpoint, tiny_checkpoint: Make) -> None:
     Path("mark.txt").write_bytes(b"\xef\xbb\xbf")  # a byte order mark alone is a text of no characters
     Path("blank.txt").write_text("\n\r\n\n")
@@ -108,6 +127,20 @@ def test_short_texts_are_scored_without_torch_and_long_ones_with_it(tiny_checkpo
     for device in ("auto", "cpu"):
         assert isinstance(scoring_engine(tiny_checkpoint(), SHORT_TEXT, device), NumpyEngine)
     assert isinstance(scoring_engine(tiny_checkpoint(), SHORT_TEXT + 1, "cpu"), TorchEngine)
+
+
+def test_exact_is_one_lane_and_a_window_forgets(tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surprisal, "WARMUP", 1)  # so that lanes are far from exact
+    model, ids = tiny_checkpoint(), np.random.default_rng(0).integers(0, 9, 2100)
+    engine, first = NumpyEngine.from_checkpoint(model), 0
+    one, lanes, windows = (
+        sum(float(nats.sum()) for _, nats in surprisal.surprisals(engine, ids, first, **how))
+        for how in ({"exact": True}, {}, {"window": 9})
+    )
+    assert abs(one - lanes) > 0.1
+    assert evaluate(model, ids, 1, exact=True).nats == pytest.approx(one, abs=1e-6)
+    assert evaluate(model, ids, 1).nats == pytest.approx(lanes, abs=1e-6)
+    assert evaluate(model, ids, 1, window=9).nats == pytest.approx(windows, abs=1e-6)
 
 
 @pytest.mark.parametrize("unit", ["char", "byte"])
