@@ -32,7 +32,7 @@ def cross_entropy(logits: NDArray[np.float32], targets: Ids) -> Nats:
     top = logits.max(axis=-1, keepdims=True)
     total = np.exp(logits - top).sum(axis=-1, dtype=np.float64)
     chosen = np.take_along_axis(logits, targets[..., None].astype(np.intp), axis=-1) - top
-    nats: Nats = np.log(total) - chosen[..., 0].astype(np.float64)
+    nats: Nats = np.log(total) - chosen[..., 0]
     return nats
 
 

@@ -69,6 +69,14 @@ def test_a_model_that_was_never_saved_or_timed_has_no_such_figures(tiny_checkpoi
     assert instant.to_json()["training_seconds"] == 3
 
 
+def test_a_text_too_short_for_an_interval_has_a_difference(tiny_checkpoint: Make, ids: np.ndarray) -> None:
+    models = [score(tiny_checkpoint(seed=seed), ids[:10], 10) for seed in (1, 2)]
+    best, other = compare(models)
+    assert other.interval is None
+    assert other.difference == pytest.approx(other.scored.figures.bits_per_char - best.scored.figures.bits_per_char)
+    assert other.difference > 0
+
+
 def test_an_empty_text_is_refused(tiny_checkpoint: Make) -> None:
     with pytest.raises(TextError):
         score(tiny_checkpoint(), np.zeros(0, np.int64), 0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from charrnn.checkpoint import Checkpoint
-from charrnn.data.corpus import Corpus, prepare
+from charrnn.data.corpus import Corpus, PrepareSettings, prepare
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.generator import Sample
 from charrnn.decoding.numpy_engine import NumpyEngine
@@ -95,6 +95,24 @@ def test_what_cannot_be_scored_is_said_in_one_line(model: Checkpoint, tiny_check
     for options in ({"encoding": "utf-8"}, {"newlines": "keep"}):
         assert "plain text" in said(2, text_to_score, model, "cats", **options)
     assert "--unit byte" in said(3, text_to_score, tiny_checkpoint(Vocabulary.of("the", "byte")), "cats")
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+def test_lines_show_what_a_corpus_does_not_keep_and_cost_what_they_cost_alone(
+    corpus: Corpus, tiny_checkpoint: Make, unit: str
+) -> None:
+    Path("rare.txt").write_text("the cat\nsat\n" * 30 + "a Q\n", encoding="utf-8")
+    kept = prepare(["rare.txt"], settings=PrepareSettings(min_count=2, unit=unit, split=(50, 20, 30)))  # type: ignore[arg-type]
+    model = tiny_checkpoint(kept.vocabulary)
+    name, split, lines = score_lines(model, "rare", "test")
+    assert (name, split) == ("rare", "test")
+    assert [line.text for line in lines][-2:] == ["sat", "a \ufffd"]
+    for line in lines:
+        ids = kept.vocabulary.encode(line.text.replace("\ufffd", "Q"))
+        alone = evaluate(model, ids, len(line.text) if unit == "byte" else len(line.text.encode()))
+        assert line.figures.nats == pytest.approx(alone.nats, rel=1e-5)
+        assert line.figures.unseen == alone.unseen == line.text.count("\ufffd")
+        assert (line.figures.characters, line.figures.bytes) == (alone.characters, alone.bytes)
 
 
 def test_the_text_trained_on_is_known_by_its_fingerprint(model: Checkpoint, corpus: Corpus) -> None:

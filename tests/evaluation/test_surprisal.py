@@ -12,7 +12,7 @@ from charrnn.decoding.engine import together
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.evaluation import surprisal
 from charrnn.evaluation.metrics import measure
-from charrnn.evaluation.surprisal import surprisals, surprisals_of_lines
+from charrnn.evaluation.surprisal import cross_entropy, surprisals, surprisals_of_lines
 from charrnn.model.network import CharRNN
 from charrnn.model.torch_engine import TorchEngine
 from charrnn.presets import MODEL
@@ -42,6 +42,13 @@ def reference(network: CharRNN, ids: np.ndarray, first: int) -> np.ndarray:
         logits, _ = network.double()(inputs, network.initial_state(1))
     network.float()
     return -logits[:, 0].log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].numpy()
+
+
+def test_the_nats_of_what_is_nearly_certain_are_not_rounded_away():
+    logits = np.float32([[17, 0], [1017, 1000]])  # exp of either overflows in float32, or vanishes beside the other
+    expected = math.log1p(math.exp(-17))
+    assert cross_entropy(logits, np.array([0, 0])) == pytest.approx([expected] * 2, rel=1e-6)
+    assert cross_entropy(logits, np.array([1, 1])) == pytest.approx([17 + expected] * 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("N", [1, 2, 127, 128, 129, 1000])
