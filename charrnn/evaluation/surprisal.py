@@ -70,9 +70,9 @@ def surprisals(
         logits, state = engine.run(_inputs(ids, places, first), state)
         nats = cross_entropy(logits, ids[np.minimum(places, len(ids) - 1)])
         for lane in range(lanes):
-            count = min(WINDOW, int(stops[lane] - starts[lane]) - at)
-            if count > 0:
-                yield int(starts[lane]) + at, nats[:count, lane]
+            left = int(stops[lane] - starts[lane]) - at
+            if left > 0:
+                yield int(starts[lane]) + at, nats[:left, lane]
 
 
 def _empty_first(state: State) -> None:
@@ -86,7 +86,7 @@ def _empty_first(state: State) -> None:
 
 def _inputs(ids: Ids, places: NDArray[np.intp], first: int) -> Ids:
     """The character before each place; past the end anything, for nothing there is scored."""
-    before = ids[np.clip(places - 1, 0, len(ids) - 1)]
+    before = ids[np.minimum(places - 1, len(ids) - 1)]
     return np.where(places == 0, first, before)
 
 
@@ -101,9 +101,9 @@ def _windows(engine: Engine, ids: Ids, first: int, window: int) -> Iterator[Piec
             logits, state = engine.run(_inputs(ids, places, first), state)
             nats = cross_entropy(logits, ids[np.minimum(places, len(ids) - 1)])
             for lane, start in enumerate(starts):
-                count = min(len(places), len(ids) - int(start) - at)
-                if count > 0:
-                    yield int(start) + at, nats[:count, lane]
+                left = len(ids) - int(start) - at
+                if left > 0:
+                    yield int(start) + at, nats[:left, lane]
 
 
 def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np.float32], state: State) -> list[Nats]:

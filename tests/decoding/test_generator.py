@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Vocabulary
+from charrnn.decoding import native_engine
+from charrnn.decoding.beam import BeamSearch, beam_search
 from charrnn.decoding.engine import Drawing, Frontier, engine_for
 from charrnn.decoding.filters import log_softmax
-from charrnn.decoding.generator import Generation, Sample, Sampling, ends_with, generate, until_stop
+from charrnn.decoding.generator import Generation, Sample, Sampling, drawing, ends_with, generate, until_stop
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import UsageError
 from charrnn.model.torch_engine import TorchEngine
@@ -84,16 +87,32 @@ def test_settings_are_the_documented_ones_and_bad_ones_are_refused() -> None:
     Sampling(greedy=True, samples=1)
 
 
+def test_without_settings_they_are_the_default_ones(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary.of("é", "byte")
+    engine = NumpyEngine.from_checkpoint(tiny_checkpoint(vocabulary))
+    generation = Generation(engine, vocabulary)
+    for _ in generation:
+        pass
+    assert generation.settings == Sampling()
+    assert generation.samples == generate(engine, vocabulary)
+    assert generation.samples[0].text == "é" * 250, "valid UTF-8, unless it is not asked for"
+    (best, *_) = beam_search(engine, vocabulary, "é", BeamSearch(beam=2, length=4))
+    assert best.text == "éé"
+
+
 def test_bits_per_char() -> None:
     assert Sample("abcd", 4 * math.log(8), 4).bits_per_char == pytest.approx(3)
 
 
+@pytest.mark.skipif(native_engine._native is None, reason="the kernel is not compiled here")
 @pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 1e-9}])
 def test_engines_that_draw_leave_other_filters_than_the_temperature_to_python(
     tiny_checkpoint: Make, filters: dict[str, Any]
 ) -> None:
     checkpoint = tiny_checkpoint()
     engine = engine_for(checkpoint)
+    for by_itself in (Sampling(), Sampling(temperature=0.5), Sampling(greedy=True)):
+        assert drawing(engine, by_itself)[1] == engine.block  # type: ignore[attr-defined]
     greedy = generate(engine, checkpoint.vocabulary, "ab", Sampling(length=60, greedy=True))
     filtered = generate(engine, checkpoint.vocabulary, "ab", Sampling(length=60, **filters))
     assert filtered[0].text == greedy[0].text
@@ -103,9 +122,12 @@ def test_a_stop_string_is_found_across_blocks_and_stops_no_one_else(tiny_checkpo
     checkpoint = tiny_checkpoint(seed=8)
     engine, vocabulary = engine_for(checkpoint), checkpoint.vocabulary
     free = generate(engine, vocabulary, "", Sampling(length=200, samples=4, seed=3))
+    absent = next(
+        pair for a, b in product("abcdefgh", repeat=2) if not any((pair := a + b) in one.text for one in free)
+    )
     for at in range(30, 90, 7):
         stop = free[0].text[at : at + 3]
-        stopped = generate(engine, vocabulary, "", Sampling(length=200, samples=4, seed=3, stop=(stop,)))
+        stopped = generate(engine, vocabulary, "", Sampling(length=200, samples=4, seed=3, stop=(absent, stop)))
         for one, all_of_it in zip(stopped, free, strict=True):
             text = all_of_it.text
             assert one.text == (text[: text.index(stop) + 3] if stop in text else text)

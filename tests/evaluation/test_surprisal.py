@@ -68,9 +68,9 @@ def test_warmed_lanes_equal_one_lane():
     assert np.allclose(lanes, one, atol=1e-3)
 
 
-@pytest.mark.parametrize("window", [1, 7, 128, 200, 5000])
+@pytest.mark.parametrize("window", [1, 7, 128, 300, 333, 5000])
 def test_windows_start_from_an_empty_state_and_the_character_before(window):
-    network, N = model(), 1000
+    network, N = model(), min(1000, 150 * window)
     ids = np.random.default_rng(1).integers(0, V, N)
     nats = whole(surprisals(TorchEngine(network), ids, 3, window=window), N)
     expected = np.concatenate(
@@ -91,6 +91,23 @@ def test_a_window_longer_than_the_text_computes_no_more_than_the_text(window):
     ids = np.random.default_rng(1).integers(0, V, N)
     whole(surprisals(Counting(network), ids, 3, window=window), N)
     assert sum(steps) <= 2 * N
+
+
+def test_windows_may_be_of_any_length_and_are_scored_as_many_at_once_as_memory_allows():
+    cells = []
+
+    class Uniform:
+        def initial_state(self, batch_size):
+            return ()
+
+        def run(self, ids, state):
+            cells.append(ids.size)
+            return np.zeros((*ids.shape, 2), np.float32), ()
+
+    for window in (1, 100, 500, 1 << 16, (1 << 16) + 1, 70_000):
+        nats = whole(surprisals(Uniform(), np.zeros(70_001, np.uint8), 0, window=window), 70_001)
+        assert np.allclose(nats, math.log(2))
+    assert max(cells) <= 128 * 256
 
 
 def test_the_length_of_the_windows_that_are_computed_at_once_changes_nothing(monkeypatch):
