@@ -121,7 +121,7 @@ def block_lengths(characters: int) -> NDArray[np.int64]:
 def by_block(start: int, nats: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
     """The nats of a piece of a text, added up by its blocks, which have these lengths."""
     block = np.minimum(np.arange(start, start + len(nats)) // lengths[0], len(lengths) - 1)
-    return np.bincount(block, nats, len(lengths))
+    return np.asarray(np.bincount(block, nats, len(lengths)), np.float64)
 
 
 def ratio_interval(sums: NDArray[np.float64], lengths: NDArray[np.int64]) -> tuple[float, float] | None:

@@ -142,3 +142,21 @@ def test_histories_equal_plain_lists() -> None:
             histories.select(np.array([2, 0]))
             lists = [lists[2], lists[0]]
         assert histories.ids.tolist() == lists
+
+
+def test_the_tail_of_a_text_is_as_long_as_the_longest_ending_or_as_the_text() -> None:
+    histories = Histories(1)
+    for length in range(1, 9):
+        histories.extend(np.zeros(1, np.int64), np.array([length]))
+        for longest in range(6):
+            tail = list(range(1, length + 1))[max(0, length - longest) :]
+            assert histories.tail(0, [[9] * longest, [9]] if longest else []) == tail
+
+
+def test_of_equally_likely_texts_those_with_lower_ids_are_found(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary(tuple(range(0x100, 0x1C8)))
+    checkpoint = tiny_checkpoint(vocabulary)
+    for name in ("head.weight", "head.bias"):
+        checkpoint.weights[name][:] = 0
+    found = beam_search(NumpyEngine.from_checkpoint(checkpoint), vocabulary, "", BeamSearch(beam=150, length=1))
+    assert [sample.text for sample in found] == [chr(0x100 + n) for n in range(150)]
