@@ -51,6 +51,8 @@ def test_the_mixture_is_the_mean_of_the_distributions(rows: list[list[float]]) -
 def test_a_character_that_every_member_holds_for_impossible_stays_so() -> None:
     one = np.float32([0, -np.inf])
     assert mixture([one, one]).tolist() == [0, -np.inf]
+    assert mixture([one - 2000, one + 2000]).tolist() == [0, -np.inf], "what is added to all logits says nothing"
+    assert mixture([one]) is one
 
 
 SHORT, LONG = partial(scoring_engine, characters=9), partial(scoring_engine, characters=10**6)
@@ -116,7 +118,8 @@ def test_members_trained_on_different_texts_need_a_text_to_be_named(tiny_checkpo
     with pytest.raises(TextError, match="--text"):
         text_to_score(Ensemble((one, other)), None)
     assert Ensemble((one, one)).corpus["fingerprint"] == "a"
-    assert Ensemble((one, other)).corpus == {"utf8": True}
+    for models in ((one, other), (one, one, other), (one, other, one)):
+        assert Ensemble(models).corpus == {"utf8": True}
     for corpus in ({"fingerprint": "c", "utf8": False}, {"utf8": False}):
         assert Ensemble((one, replace(one, corpus=corpus))).corpus == {"utf8": False}  # what one may write, all may
     assert Ensemble((one, replace(one, corpus={}))).corpus == {"utf8": True}
