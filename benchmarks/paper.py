@@ -3,8 +3,10 @@
     python benchmarks/paper.py [--text-folder FOLDER]   # what is missing
     python benchmarks/paper.py --tables                 # only print the table
 
-Two sweeps, for the widest models take most of the time and want fewer passes. The text is in ``interleave.py``'s order,
-so that the split is the paper's. Written are ``benchmarks/results/paper.json``, the figure
+A row of the paper's table has as many parameters in each column. Here an RNN has twice the units of the row's name,
+which gives it an LSTM's number of recurrent weights; a GRU just as many units, so three quarters of them. Three sweeps,
+for the widest models take most of the time and want fewer passes. The text is in ``interleave.py``'s order, so that
+the split is the paper's. Written are ``benchmarks/results/paper.json``, the figure
 ``benchmarks/curves/paper.svg``, and the table in RESULTS.md.
 """
 
@@ -26,10 +28,13 @@ JSON = HERE / "results" / "paper.json"
 BEGIN, END = "<!-- python benchmarks/paper.py --tables -->\n", "<!-- end of the paper's table -->\n"
 CORPUS = "warpeace-interleaved"
 CELLS, LAYERS = ("rnn", "lstm", "gru"), (1, 2, 3)
-#: Sizes and passes over the text of each sweep.
-SWEEPS = {"paper-small": ((64, 128, 256), 4), "paper-512": ((512,), 3)}
-#: Nats per character on the paper's test text, for 1, 2 and 3 layers. A row of it has as many parameters in each
-#: column, so that its RNNs and GRUs have more units than the row's name says; ours have just so many.
+#: Cells, sizes and passes over the text of each sweep.
+SWEEPS = {
+    "paper-rnn": (("rnn",), (128, 256, 512), 12),
+    "paper-gated": (("lstm", "gru"), (64, 128, 256), 12),
+    "paper-512": (("lstm", "gru"), (512,), 6),
+}
+#: Nats per character on the paper's test text, for 1, 2 and 3 layers.
 PAPER = {
     64: {"lstm": (1.449, 1.442, 1.540), "rnn": (1.446, 1.401, 1.396), "gru": (1.398, 1.373, 1.472)},
     128: {"lstm": (1.277, 1.227, 1.279), "rnn": (1.417, 1.286, 1.277), "gru": (1.230, 1.226, 1.253)},
@@ -40,8 +45,8 @@ PAPER = {
 
 def command(name: str) -> list[str]:
     """Of one sweep, without ``charrnn``."""
-    sizes, epochs = SWEEPS[name]
-    grid = {"cell": CELLS, "num-layers": LAYERS, "hidden-size": sizes}
+    cells, sizes, epochs = SWEEPS[name]
+    grid = {"cell": cells, "num-layers": LAYERS, "hidden-size": sizes}
     grids = [word for key, values in grid.items() for word in ("--grid", f"{key}={','.join(map(str, values))}")]
     return ["sweep", CORPUS, *grids, "--epochs", str(epochs), "--scored", "test", "--name", name]
 
@@ -74,7 +79,7 @@ def tables(document: dict[str, Any]) -> str:
         line = [str(size)]
         for cell in CELLS:
             for k, layers in enumerate(LAYERS):
-                ours = found.get((cell, layers, size))
+                ours = found.get((cell, layers, 2 * size if cell == "rnn" else size))
                 cells = theirs[cell]
                 line.append(
                     ("–" if ours is None else f"{ours:.3f}") + " / " + ("–" if cells is None else f"{cells[k]:.3f}")
@@ -83,7 +88,7 @@ def tables(document: dict[str, Any]) -> str:
     head = " | ".join(f"{cell.upper()} {layers}" for cell in CELLS for layers in LAYERS)
     minutes = sum(row["seconds"] for row in document["rows"]) / 60
     return (
-        table(f"units | {head}", lines)
+        table(f"row | {head}", lines)
         + f"\n{len(document['rows'])} trainings, {minutes:.0f} minutes together; [loss against parameters]"
         + "(curves/paper.svg):\n\n```\n"
         + "\n".join(document["commands"])

@@ -217,7 +217,7 @@ RECIPES = (
     Recipe(
         1024,
         3,
-        ModelConfig(dropout=0.2, output_dropout=0.2, weight_dropout=0.2),
+        ModelConfig(dropout=0.2, output_dropout=0.2),
         TrainingConfig(sequence_length=128, learning_rate=0.0035),
     ),
     Recipe(

@@ -16,7 +16,7 @@ def show(text: str) -> str:
     >>> show("red \\x1b[31m, back \\u202e, bell \\x07")
     'red ␛[31m, back <U+202E>, bell ␇'
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # most texts; nothing that is changed below is
         return text
     return "".join(map(_shown, text))
 

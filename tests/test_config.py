@@ -254,7 +254,7 @@ def test_only_a_wide_model_that_passes_its_text_often_has_the_recipe_for_it_and_
     assert (recipe.training.sequence_length, recipe.training.batch_size) == (128, 32)
     assert (recipe.training.learning_rate, recipe.training.averaging) == (0.005, 0.1)
     wider = settled(1024, 6)
-    assert (wider.model.dropout, wider.model.output_dropout, wider.model.weight_dropout) == (0.2, 0.2, 0.2)
+    assert (wider.model.dropout, wider.model.output_dropout, wider.model.weight_dropout) == (0.2, 0.2, 0.0)
     assert (wider.training.sequence_length, wider.training.batch_size) == (128, 32)
     assert (wider.training.learning_rate, wider.training.averaging) == (0.0035, 0.02)
     for units, epochs in ((1024, 3), (512, 3), (256, 20)):

@@ -19,7 +19,7 @@ from charrnn.architectures import title
 from charrnn.checkpoint import Checkpoint
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.evaluator import scoring_engine
-from charrnn.evaluation.metrics import BLOCKS, Figures, measure, ratio_interval, unknown_cost
+from charrnn.evaluation.metrics import Figures, block_lengths, by_block, measure, ratio_interval, unknown_cost
 from charrnn.evaluation.surprisal import Ids, Piece, surprisals
 
 
@@ -92,23 +92,13 @@ def score(checkpoint: Checkpoint, ids: Ids, num_bytes: int, device: str = "auto"
     return Scored(checkpoint, figures, sums, time.perf_counter() - begin)
 
 
-def block_lengths(characters: int) -> NDArray[np.int64]:
-    """Characters of each contiguous block; the last takes what is left over."""
-    blocks = min(BLOCKS, characters)
-    lengths = np.full(blocks, characters // blocks)
-    lengths[-1] += characters % blocks
-    return lengths
-
-
 def _tallied(
     pieces: Iterable[Piece], ids: Ids, unknown: int, cost: float, sums: NDArray[np.float64]
 ) -> Iterator[Piece]:
     """The pieces as they are; on the way their nats, the cost of unseen characters included, are added up by block."""
-    size = len(ids) // len(sums)
+    lengths = block_lengths(len(ids))
     for start, nats in pieces:
-        whole = nats + cost * (np.asarray(ids[start : start + len(nats)]) == unknown)
-        block = np.minimum(np.arange(start, start + len(nats)) // size, len(sums) - 1)
-        sums += np.bincount(block, whole, len(sums))
+        sums += by_block(start, nats + cost * (np.asarray(ids[start : start + len(nats)]) == unknown), lengths)
         yield start, nats
 
 
@@ -122,7 +112,7 @@ def compare(models: Sequence[Scored]) -> list[Compared]:
         raise UsageError("compare: the models read the text in different units, char and byte; compare them apart")
     ranked = sorted(models, key=lambda model: model.figures.nats)
     best = ranked[0]
-    lengths = block_lengths(best.figures.characters).astype(np.float64)
+    lengths = block_lengths(best.figures.characters)
     compared = [Compared(best, 0.0, None)]
     for model in ranked[1:]:
         nats = model.sums - best.sums

@@ -93,14 +93,12 @@ def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes
 
     Args:
         pieces: as :func:`charrnn.evaluation.surprisal.surprisals` yields them.
-        ids: the text, (N,).
+        ids: the text, (N,), N >= 1.
         vocabulary: the model's.
         num_bytes: length of the text in UTF-8.
     """
-    count = len(ids)
-    blocks = min(BLOCKS, count)
-    size = max(1, count // max(1, blocks))
-    sums, lengths = np.zeros(max(1, blocks)), np.zeros(max(1, blocks))
+    lengths = block_lengths(len(ids))
+    sums = np.zeros(len(lengths))
     unseen, unseen_nats, cost = 0, 0.0, unknown_cost(vocabulary)
     for start, nats in pieces:
         missing = np.asarray(ids[start : start + len(nats)]) == vocabulary.unknown
@@ -108,14 +106,25 @@ def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes
             nats = nats + cost * missing
             unseen += int(missing.sum())
             unseen_nats += float(nats[missing].sum())
-        block = np.minimum(np.arange(start, start + len(nats)) // size, blocks - 1)
-        sums += np.bincount(block, nats, len(sums))
-        lengths += np.bincount(block, minlength=len(lengths))
-    total = float(sums.sum())
-    return Figures(count, unseen, total, unseen_nats, num_bytes, ratio_interval(sums, lengths))
+        sums += by_block(start, nats, lengths)
+    return Figures(len(ids), unseen, float(sums.sum()), unseen_nats, num_bytes, ratio_interval(sums, lengths))
 
 
-def ratio_interval(sums: NDArray[np.float64], lengths: NDArray[np.float64]) -> tuple[float, float] | None:
+def block_lengths(characters: int) -> NDArray[np.int64]:
+    """Characters of each contiguous block of a text that has any; the last takes what is left over."""
+    blocks = min(BLOCKS, characters)
+    lengths = np.full(blocks, characters // blocks)
+    lengths[-1] += characters % blocks
+    return lengths
+
+
+def by_block(start: int, nats: NDArray[np.float64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The nats of a piece of a text, added up by its blocks, which have these lengths."""
+    block = np.minimum(np.arange(start, start + len(nats)) // lengths[0], len(lengths) - 1)
+    return np.asarray(np.bincount(block, nats, len(lengths)), np.float64)
+
+
+def ratio_interval(sums: NDArray[np.float64], lengths: NDArray[np.int64]) -> tuple[float, float] | None:
     """95 % interval of sum(sums)/sum(lengths), a ratio estimate, by Student's t with Cornish-Fisher quantiles."""
     n = len(sums)
     if n < 16:

@@ -41,7 +41,7 @@ def cross_entropy(logits: NDArray[np.float32], targets: Ids) -> Nats:
     top = logits.max(axis=-1, keepdims=True)
     total = np.exp(logits - top).sum(axis=-1, dtype=np.float64)
     chosen = np.take_along_axis(logits, targets[..., None].astype(np.intp), axis=-1) - top
-    nats: Nats = np.log(total) - chosen[..., 0].astype(np.float64)
+    nats: Nats = np.log(total) - chosen[..., 0]
     return nats
 
 
@@ -82,9 +82,9 @@ def surprisals(
         logits, state = engine.run(_inputs(ids, places, first), state)
         nats = cross_entropy(logits, ids[np.minimum(places, len(ids) - 1)])
         for lane in range(lanes):
-            count = min(WINDOW, int(stops[lane] - starts[lane]) - at)
-            if count > 0:
-                yield int(starts[lane]) + at, nats[:count, lane]
+            left = int(stops[lane] - starts[lane]) - at
+            if left > 0:
+                yield int(starts[lane]) + at, nats[:left, lane]
 
 
 def _empty_first(state: State) -> None:
@@ -98,7 +98,7 @@ def _empty_first(state: State) -> None:
 
 def _inputs(ids: Ids, places: NDArray[np.intp], first: int) -> Ids:
     """The character before each place; past the end anything, for nothing there is scored."""
-    before = ids[np.clip(places - 1, 0, len(ids) - 1)]
+    before = ids[np.minimum(places - 1, len(ids) - 1)]
     return np.where(places == 0, first, before)
 
 
@@ -113,14 +113,14 @@ def _windows(engine: Engine, ids: Ids, first: int, window: int) -> Iterator[Piec
             logits, state = engine.run(_inputs(ids, places, first), state)
             nats = cross_entropy(logits, ids[np.minimum(places, len(ids) - 1)])
             for lane, start in enumerate(starts):
-                count = min(len(places), len(ids) - int(start) - at)
-                if count > 0:
-                    yield int(start) + at, nats[:count, lane]
+                left = len(ids) - int(start) - at
+                if left > 0:
+                    yield int(start) + at, nats[:left, lane]
 
 
 def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np.float32], state: State) -> list[Nats]:
-    """Score each line on its own, after what gave these logits (1, V) and this state of one sequence, such as a
-    newline; lines of like length go together."""
+    """Score each line, of one character or more, on its own, after what gave these logits (1, V) and this state of one
+    sequence, such as a newline; lines of like length go together."""
     result: list[Nats] = [np.zeros(0)] * len(lines)
     order = sorted(range(len(lines)), key=lambda k: len(lines[k]))
     for begin in range(0, len(order), MAX_LANES):
@@ -130,14 +130,13 @@ def surprisals_of_lines(engine: Engine, lines: Sequence[Ids], logits: NDArray[np
         for lane, k in enumerate(group):
             batch[: len(lines[k]), lane] = lines[k]
         rows = np.zeros(len(group), np.int64)
-        costs = [cross_entropy(logits[rows], batch[0])[None]] if longest else []
+        costs = [cross_entropy(logits[rows], batch[0])[None]]
         after = engine.select(state, rows)
         for at in range(0, longest - 1, WINDOW):
             stop = min(at + WINDOW, longest - 1)
             found, after = engine.run(batch[at:stop], after)
             costs.append(cross_entropy(found, batch[at + 1 : stop + 1]))
-        if longest:
-            whole = np.concatenate(costs)  # (longest, lanes)
-            for lane, k in enumerate(group):
-                result[k] = whole[: len(lines[k]), lane]
+        whole = np.concatenate(costs)  # (longest, lanes)
+        for lane, k in enumerate(group):
+            result[k] = whole[: len(lines[k]), lane]
     return result

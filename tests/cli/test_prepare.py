@@ -105,20 +105,6 @@ def test_no_option_means_no_settings() -> None:
     assert settings.given == {"split"}
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain\n\ttext", "plain\n\ttext"),
-        ("\x1b[2J\x07\x7f\r\0", "␛[2J␇␡␍␀"),
-        ("\u202eabc\u2066", "<U+202E>abc<U+2066>"),
-        ("\x9b31m", "<U+009B>31m"),
-        ("naïve 世界 🎭", "naïve 世界 🎭"),
-    ],
-)
-def test_control_characters_are_shown_not_obeyed(text: str, shown: str) -> None:
-    assert console.show(text) == shown
-
-
 def test_no_bar_where_nobody_looks() -> None:
     with console.progress_bar("x") as progress:
         assert progress is None

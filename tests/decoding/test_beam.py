@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from charrnn.decoding.beam import BeamSearch, Histories, beam_search, normalised
 from charrnn.decoding.filters import log_softmax
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.errors import UsageError
 from charrnn.model.torch_engine import TorchEngine
 
 Make = Callable[..., Checkpoint]
@@ -52,6 +55,27 @@ def test_a_beam_as_wide_as_the_space_is_exhaustive(tiny_checkpoint: Make) -> Non
     expected = sorted(zip(scores_of(checkpoint, "ab", texts), texts, strict=True), reverse=True)
     assert [sample.text for sample in found] == [text for _, text in expected]
     np.testing.assert_allclose([sample.log_probability for sample in found], [s for s, _ in expected], atol=1e-4)
+
+
+def test_the_penalty_of_a_length_is_that_of_wu_et_al() -> None:
+    """Equation 14: log p over ((5 + |Y|) / (5 + 1))^α."""
+    assert normalised(-6.0, 1, 0.6) == -6
+    assert normalised(-6.0, 19, 0.5) == pytest.approx(-3)
+    assert normalised(-6.0, 19, 0.0) == -6
+    assert normalised(-6.0, 10**6, 1e308) == 0
+
+
+def test_settings_are_the_documented_ones_and_bad_ones_are_refused() -> None:
+    assert BeamSearch() == BeamSearch(beam=5, length=500, length_penalty=0.6, no_repeat_ngram=None, stop=())
+    BeamSearch(beam=1, length=1, length_penalty=0, no_repeat_ngram=1, stop=["a"])  # type: ignore[arg-type]
+    BeamSearch(beam=1 << 16, length=10**9, length_penalty=1e308, no_repeat_ngram=10**9)
+    bad: list[dict[str, Any]] = [
+        {"beam": 0}, {"beam": (1 << 16) + 1}, {"beam": 2.5}, {"length": 0}, {"no_repeat_ngram": 0}, {"stop": ("",)},
+        {"length_penalty": -1e-9}, {"length_penalty": math.inf}, {"length_penalty": math.nan}, {"length_penalty": "a"},
+    ]  # fmt: skip
+    for settings in bad:
+        with pytest.raises(UsageError, match="--" + next(iter(settings)).replace("_", "-")):
+            BeamSearch(**settings)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
@@ -118,3 +142,21 @@ def test_histories_equal_plain_lists() -> None:
             histories.select(np.array([2, 0]))
             lists = [lists[2], lists[0]]
         assert histories.ids.tolist() == lists
+
+
+def test_the_tail_of_a_text_is_as_long_as_the_longest_ending_or_as_the_text() -> None:
+    histories = Histories(1)
+    for length in range(1, 9):
+        histories.extend(np.zeros(1, np.int64), np.array([length]))
+        for longest in range(6):
+            tail = list(range(1, length + 1))[max(0, length - longest) :]
+            assert histories.tail(0, [[9] * longest, [9]] if longest else []) == tail
+
+
+def test_of_equally_likely_texts_those_with_lower_ids_are_found(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary(tuple(range(0x100, 0x1C8)))
+    checkpoint = tiny_checkpoint(vocabulary)
+    checkpoint.weights["head.weight"][:] = 0
+    checkpoint.weights["head.bias"][:] = np.arange(201) % 2  # the odd ones are likelier
+    found = beam_search(NumpyEngine.from_checkpoint(checkpoint), vocabulary, "", BeamSearch(beam=150, length=1))
+    assert [sample.text for sample in found] == [chr(0x100 + n) for n in [*range(1, 200, 2), *range(0, 100, 2)]]

@@ -24,16 +24,34 @@ def test_draws_follow_the_distribution() -> None:
     assert chi_square < 20.5
 
 
+class Edge:
+    """A generator that says one number."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+LAST = Edge(1 - 2**-53)
+
+
+def test_a_draw_is_where_the_cumulative_distribution_passes_the_number() -> None:
+    """Of 1/8, 2/8, 4/8, 1/8; what is added to all logits changes nothing, however much it is."""
+    logits = np.log([[1.0, 2.0, 4.0, 1.0]])
+    for point, expected in ((0.0, 0), (0.124, 0), (0.126, 1), (0.374, 1), (0.376, 2), (0.874, 2), (0.876, 3)):
+        for added in (-2000, 0, 2000):
+            assert sample(logits + added, [Edge(point)]) == [expected]  # type: ignore[list-item]
+
+
+def test_characters_too_rare_for_a_sum_in_float32_are_drawn() -> None:
+    logits = np.array([[0.0, *[-18.0] * 100]], np.float32)
+    assert sample(logits, [LAST]) == [100]  # type: ignore[list-item]
+
+
 def test_removed_characters_are_never_drawn() -> None:
     logits = np.array([[-np.inf, 0.0, -np.inf, -60.0, -np.inf]])
-
-    class Edge:
-        def __init__(self, value: float) -> None:
-            self.value = value
-
-        def random(self) -> float:
-            return self.value
-
     for value in (0.0, 0.5, 1 - 2**-53):
         assert sample(logits, [Edge(value)])[0] in (1, 3)  # type: ignore[list-item]
     for total in np.linspace(1, 2, 50):  # the largest number below one, times totals of every mantissa

@@ -52,9 +52,12 @@ def test_what_is_too_improbable_for_a_float_has_a_finite_surprisal() -> None:
     np.testing.assert_allclose(mixture([a, b]), [[0, -900 - np.log(2)]], rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_character_that_every_member_holds_for_impossible_stays_so() -> None:
     one = np.float32([0, -np.inf])
     assert mixture([one, one]).tolist() == [0, -np.inf]
+    assert mixture([one - 2000, one + 2000]).tolist() == [0, -np.inf], "what is added to all logits says nothing"
+    assert mixture([one]) is one
 
 
 SHORT, LONG = partial(scoring_engine, characters=9), partial(scoring_engine, characters=10**6)
@@ -120,6 +123,11 @@ def test_members_trained_on_different_texts_need_a_text_to_be_named(tiny_checkpo
     with pytest.raises(TextError, match="--text"):
         text_to_score(Ensemble((one, other)), None)
     assert Ensemble((one, one)).corpus["fingerprint"] == "a"
+    for models in ((one, other), (one, one, other), (one, other, one)):
+        assert Ensemble(models).corpus == {"utf8": True}
+    for corpus in ({"fingerprint": "c", "utf8": False}, {"utf8": False}):
+        assert Ensemble((one, replace(one, corpus=corpus))).corpus == {"utf8": False}  # what one may write, all may
+    assert Ensemble((one, replace(one, corpus={}))).corpus == {"utf8": True}
 
 
 def test_one_name_gives_its_checkpoint_and_several_their_ensemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,17 @@ def test_temperature_one_half_squares_the_probabilities() -> None:
     np.testing.assert_allclose(np.exp(log_softmax(temperature(HALF, 0.5)))[0], squares / squares.sum())
 
 
+@given(logits_of, st.sampled_from([0.1, 1, 1.25, 2, 3.0]))
+def test_temperature_takes_powers_whatever_is_added_to_all_logits(logits: np.ndarray, t: float) -> None:
+    expected = np.exp(logits.astype(np.float64)) ** (1 / t)
+    for added in (0, 1000):
+        shifted = logits.astype(np.float64) + added
+        np.testing.assert_allclose(
+            np.exp(log_softmax(temperature(shifted, t))), expected / expected.sum(), rtol=1e-6, atol=1e-12
+        )
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("cold", [1e-3, 1e-30, 1e-300, 5e-324])
 def test_any_cold_is_greedy_and_never_nan(cold: float) -> None:
     np.testing.assert_allclose(
@@ -39,6 +51,12 @@ def test_top_k() -> None:
     assert kept(top_k(np.array([[1.0, 0.0, 1.0, 1.0]]), 2)) == [0, 2, 3], "ties stay"
 
 
+@pytest.mark.parametrize("k", [1, 2, 50, 19_998, 19_999, 20_000])
+def test_top_k_of_many_are_the_k_largest(k: int) -> None:
+    logits = np.random.default_rng(k).permutation(20_000).astype(np.float32)[None]
+    assert kept(top_k(logits, k)) == np.flatnonzero(logits[0] >= 20_000 - k).tolist()
+
+
 def test_top_p_is_the_smallest_set_that_reaches_p() -> None:
     assert kept(top_p(HALF, 0.3)) == [1]
     assert kept(top_p(HALF, 0.51)) == [1, 3]
@@ -46,6 +64,8 @@ def test_top_p_is_the_smallest_set_that_reaches_p() -> None:
     assert kept(top_p(HALF, 0.76)) == [1, 2, 3]
     assert kept(top_p(HALF, 1.0)) == [0, 1, 2, 3]
     np.testing.assert_array_equal(top_p(HALF, 0.51)[0, [1, 3]], HALF[0, [1, 3]])
+    assert kept(top_p(np.zeros((1, 2)), 0.5)) == [0], "of equal ones the first, and no more than it takes"
+    assert kept(top_p(np.array([[0.0, -100.0]]), 1.0)) == [0, 1], "however improbable"
 
 
 def test_rows_are_filtered_separately() -> None:
@@ -67,12 +87,18 @@ def test_order_is_temperature_then_top_k_then_top_p() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", 0.0), ("temperature", -1.0), ("temperature", math.nan), ("temperature", math.inf), ("top_k", 0)]
-    + [("top_p", value) for value in (0.0, -0.1, 1.1, math.nan)],
+    [("temperature", value) for value in (0.0, -1.0, math.nan, math.inf, "hot")]
+    + [("top_k", value) for value in (0, 2.5, "many")]
+    + [("top_p", value) for value in (0.0, -0.1, 1.1, math.nan, "all")],
 )
-def test_out_of_range_is_a_usage_error(name: str, value: float) -> None:
+def test_out_of_range_is_a_usage_error(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match="--" + name.replace("_", "-")):
         compose({name: value})
+
+
+def test_the_ends_of_the_ranges_are_taken() -> None:
+    for name, value in (("temperature", 5e-324), ("temperature", 1e308), ("top_k", 1), ("top_p", 1), ("top_p", 1e-9)):
+        assert np.isfinite(compose({name: value})(HALF)[0, 1])
 
 
 @given(logits_of, st.floats(0.01, 5), st.integers(1, 10), st.floats(0.01, 1))

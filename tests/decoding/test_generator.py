@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from hypothesis import strategies as st
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.decoding.engine import Drawing, Frontier
+from charrnn.decoding import native_engine
+from charrnn.decoding.beam import BeamSearch, beam_search
+from charrnn.decoding.engine import Drawing, Frontier, engine_for
 from charrnn.decoding.filters import log_softmax
-from charrnn.decoding.generator import Generation, Sampling, ends_with, generate, until_stop
+from charrnn.decoding.generator import Generation, Sample, Sampling, drawing, ends_with, generate, until_stop
 from charrnn.decoding.numpy_engine import NumpyEngine
+from charrnn.errors import UsageError
 from charrnn.model.torch_engine import TorchEngine
 
 Make = Callable[..., Checkpoint]
@@ -57,6 +63,75 @@ def test_a_seed_repeats_and_a_batch_does_not_matter(tiny_checkpoint: Make) -> No
         (alone,) = generate(engine, vocabulary, "ab", Sampling(length=100, seed=7 + n, stop=("ab",)))
         assert (one.text, one.seed) == (alone.text, 7 + n)
         assert one.nats == pytest.approx(alone.nats, abs=1e-3)
+
+
+def test_settings_are_the_documented_ones_and_bad_ones_are_refused() -> None:
+    assert Sampling() == Sampling(500, None, None, None, greedy=False, samples=1, seed=0, stop=())
+    Sampling(length=1, samples=1 << 16, seed=2**200, stop=["a"])  # type: ignore[arg-type]
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"length": 0}, "--length: expected a whole number of at least 1, got 0"),
+        ({"seed": -1}, "--seed: expected a whole number of at least 0, got -1"),
+        ({"samples": 0}, "--samples: expected a whole number from 1 to 65,536, got 0"),
+        ({"samples": 65_537}, "--samples"),
+        ({"samples": 1.5}, "--samples"),
+        ({"stop": "ab"}, "--stop"),
+        ({"stop": ("ab", "")}, "--stop"),
+        ({"stop": (1,)}, "--stop"),
+        ({"greedy": True, "samples": 2}, "--samples"),
+        ({"greedy": True, "top_k": 3}, "--top-k: nothing is drawn with --greedy"),
+        ({"greedy": True, "temperature": 1.0}, "--temperature"),
+    ]
+    for values, said in bad:
+        with pytest.raises(UsageError, match=said):
+            Sampling(**values)
+    Sampling(greedy=True, samples=1)
+
+
+def test_without_settings_they_are_the_default_ones(tiny_checkpoint: Make) -> None:
+    vocabulary = Vocabulary.of("é", "byte")
+    engine = NumpyEngine.from_checkpoint(tiny_checkpoint(vocabulary))
+    generation = Generation(engine, vocabulary)
+    for _ in generation:
+        pass
+    assert generation.settings == Sampling()
+    assert generation.samples == generate(engine, vocabulary)
+    assert generation.samples[0].text == "é" * 250, "valid UTF-8, unless it is not asked for"
+    (best, *_) = beam_search(engine, vocabulary, "é", BeamSearch(beam=2, length=4))
+    assert best.text == "éé"
+
+
+def test_bits_per_char() -> None:
+    assert Sample("abcd", 4 * math.log(8), 4).bits_per_char == pytest.approx(3)
+
+
+@pytest.mark.skipif(native_engine._native is None, reason="the kernel is not compiled here")
+@pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 1e-9}])
+def test_engines_that_draw_leave_other_filters_than_the_temperature_to_python(
+    tiny_checkpoint: Make, filters: dict[str, Any]
+) -> None:
+    checkpoint = tiny_checkpoint()
+    engine = engine_for(checkpoint)
+    for by_itself in (Sampling(), Sampling(temperature=0.5), Sampling(greedy=True)):
+        assert drawing(engine, by_itself)[1] == engine.block  # type: ignore[attr-defined]
+    greedy = generate(engine, checkpoint.vocabulary, "ab", Sampling(length=60, greedy=True))
+    filtered = generate(engine, checkpoint.vocabulary, "ab", Sampling(length=60, **filters))
+    assert filtered[0].text == greedy[0].text
+
+
+def test_a_stop_string_is_found_across_blocks_and_stops_no_one_else(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(seed=8)
+    engine, vocabulary = engine_for(checkpoint), checkpoint.vocabulary
+    free = generate(engine, vocabulary, "", Sampling(length=200, samples=4, seed=3))
+    absent = next(
+        pair for a, b in product("abcdefgh", repeat=2) if not any((pair := a + b) in one.text for one in free)
+    )
+    for at in range(30, 90, 7):
+        stop = free[0].text[at : at + 3]
+        stopped = generate(engine, vocabulary, "", Sampling(length=200, samples=4, seed=3, stop=(absent, stop)))
+        for one, all_of_it in zip(stopped, free, strict=True):
+            text = all_of_it.text
+            assert one.text == (text[: text.index(stop) + 3] if stop in text else text)
+            assert one.nats == pytest.approx(score(checkpoint, "", one.data), rel=0.02)
 
 
 def test_both_engines_draw_the_same(tiny_checkpoint: Make) -> None:

@@ -151,6 +151,51 @@ def test_every_processor_and_any_number_of_threads_give_the_same_numbers(tiny_ch
             np.testing.assert_array_equal(one, array)
 
 
+@pytest.mark.parametrize("faster", [1, 2])
+def test_work_that_is_worth_it_runs_with_the_threads_that_are_faster_at_present(
+    tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, faster: int
+) -> None:
+    clock, used = [0.0], []
+
+    def kernel(model: object, threads: int, level: int, seconds: dict[int, float]) -> None:
+        used.append(threads)
+        clock[0] += seconds[threads]
+
+    monkeypatch.setattr(native_engine.time, "perf_counter", lambda: clock[0])
+    engine = NativeEngine.from_checkpoint(tiny_checkpoint())
+    assert engine._choices == (1, 1), "a small model gains nothing from threads"
+    engine._choices = (1, 2)
+    enough = native_engine._WORTH_STARTING // engine.num_bytes + 1
+    fast, slow = ({faster: quick, 3 - faster: 3.0} for quick in (1.0, 9.0))
+    for _ in range(320):
+        engine._timed(kernel, enough, fast)
+    assert used.count(3 - faster) < 10, "the slower is tried now and then"
+    assert used[31:].count(3 - faster) > 3
+    del used[:]
+    for _ in range(320):  # now it is the faster one
+        engine._timed(kernel, enough, slow)
+    assert used.count(3 - faster) > 250
+    del used[:]
+    for _ in range(100):
+        engine._timed(kernel, enough - 1, fast)
+    assert set(used) == {1}
+
+
+def test_a_large_model_has_threads_to_choose_from_as_many_as_cores(
+    tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_checkpoint(hidden_size=256, num_layers=3)
+    products = 5 * 4 * 256 * 256 + 256 * len(checkpoint.vocabulary)
+    for cores, expected in ((1, 1), (2, 2), (64, products // native_engine._PER_THREAD)):
+        monkeypatch.setattr(native_engine.os, "sched_getaffinity", lambda _, cores=cores: range(cores))
+        engine = NativeEngine.from_checkpoint(checkpoint)
+        assert (engine.num_bytes, engine._choices) == (products, (1, expected))
+    assert engine.block(1) == 600_000_000 // products
+    assert engine.block(100) == 600_000_000 // (100 * products)
+    assert engine.block(10_000) == 1
+    assert NativeEngine.from_checkpoint(tiny_checkpoint()).block(64) == 512 // 64 + 8  # the stop strings of many
+
+
 def test_the_last_character_with_any_probability_is_drawn_at_the_edge_and_masked_ones_never(
     tiny_checkpoint: Make,
 ) -> None:

@@ -64,6 +64,15 @@ def test_it_is_what_a_plain_loop_over_torch_s_own_adam_computes(tiny_checkpoint:
     assert scores([checkpoint], ids) == pytest.approx(expected, abs=1e-4)
 
 
+def test_nothing_is_dropped_while_it_reads(tiny_checkpoint: Make) -> None:
+    ids = np.random.default_rng(0).integers(0, 9, 30)
+    dropping = dict.fromkeys(("input_dropout", "dropout", "output_dropout", "weight_dropout"), 0.5)
+    for name, share in dropping.items():
+        assert np.array_equal(scores([tiny_checkpoint(**{name: share})], ids), scores([tiny_checkpoint()], ids)), name
+    adapted, _ = adapt(tiny_checkpoint(**dropping), ids, 30, settings=FAST)
+    assert adapted.config.model.dropout == 0.5  # its settings are as they were
+
+
 def test_a_text_that_repeats_itself_is_learnt_and_without_a_rate_nothing_is(tiny_checkpoint: Make) -> None:
     model = tiny_checkpoint(Vocabulary.of("\n abcdefgh"), seed=4)
     ids = np.tile(model.vocabulary.encode("bad cage\n"), 80)

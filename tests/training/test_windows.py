@@ -1,5 +1,7 @@
 """Windows gathered on the device are those that the host cuts out."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -7,19 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.data.streams import NOTHING, Streams
-from charrnn.training.windows import DeviceWindows, HostWindows
+from charrnn.training import windows
+from charrnn.training.windows import DeviceWindows, HostWindows, fits
 
 CPU = torch.device("cpu")
 
 
 @given(
     st.integers(2, 400), st.integers(1, 40), st.integers(1, 50), st.integers(0, 99),
-    st.sampled_from([5, 128, 129, 256, 40_000]),
+    st.sampled_from([5, 128, 129, 256, 40_000]), st.sampled_from([1, 100, 1 << 18]),
 )  # fmt: skip
-def test_both_ways_give_every_window_of_an_epoch(N, B, T, seed, symbols):
+def test_both_ways_give_every_window_of_an_epoch(N, B, T, seed, symbols, at_once):
     ids = np.random.default_rng(seed).integers(symbols, size=N).astype(np.min_scalar_type(symbols - 1))
     streams = Streams(ids, B, T, first=symbols - 1, seed=seed)
-    ways = HostWindows(streams, CPU), DeviceWindows(streams, CPU, symbols)
+    with mock.patch.object(windows, "TOGETHER", at_once):
+        ways = HostWindows(streams, CPU), DeviceWindows(streams, CPU, symbols)
     nothing = newlines = 0
     for epoch in range(3):
         for index in range(streams.windows):
@@ -38,9 +42,37 @@ def test_both_ways_give_every_window_of_an_epoch(N, B, T, seed, symbols):
     assert nothing == 3 * (streams.batch_size * streams.length - N)
 
 
+@pytest.mark.parametrize(("at_once", "reads"), [(1, 10), (8 * 5 * 4, 3), (1 << 18, 1)])
+def test_the_host_cuts_out_several_windows_at_a_time_as_far_as_the_epoch_goes(at_once, reads, monkeypatch):
+    monkeypatch.setattr(windows, "TOGETHER", at_once)
+    cut = []
+
+    class Counted(Streams):
+        def window(self, epoch, index, count=1):
+            cut.append((epoch, index, count))
+            return super().window(epoch, index, count)
+
+    streams = Counted(np.zeros(8 * 50, np.uint8), 8, 5, first=0)
+    host = HostWindows(streams, CPU)
+    for epoch in range(2):
+        for index in range(10):
+            host.move(epoch, index)
+            host.window(5)
+    assert [sum(count for of, _, count in cut if of == epoch) for epoch in range(2)] == [10, 10]
+    assert len(cut) == 2 * reads
+
+
+def test_a_text_lies_on_the_device_where_there_is_room_for_six_times_as_much(monkeypatch):
+    streams = Streams(np.zeros(1000, np.uint8), 4, 5, first=0)
+    for free, expected in ((6001, True), (6000, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
+        assert fits(streams, torch.device("cuda")) is expected
+        assert fits(streams, CPU)
+
+
 @pytest.mark.parametrize(("largest", "size"), [(127, 1), (128, 2), (32_767, 2), (32_768, 4)])
 def test_the_text_on_the_device_is_as_small_as_its_ids_allow(largest, size):
     ids = np.array([0, largest, 1], np.uint32)
-    windows = DeviceWindows(Streams(ids, 1, 3, first=0), CPU, int(ids.max()) + 1)
-    assert windows.ids.element_size() == size
-    assert windows.ids.tolist() == ids.tolist()
+    there = DeviceWindows(Streams(ids, 1, 3, first=0), CPU, int(ids.max()) + 1)
+    assert there.ids.element_size() == size
+    assert there.ids.tolist() == ids.tolist()
