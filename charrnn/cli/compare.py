@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,14 @@ import typer
 from charrnn.cli import options
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from charrnn.evaluation.comparison import Scored
     from charrnn.inspection.report import Report
+
+#: So many models make a map.
+MAPPED = 5
 
 
 def compare(
@@ -26,32 +33,46 @@ def compare(
         ),
     ] = None,
     split: options.ScoredSplit = None,
+    errors: Annotated[
+        bool,
+        typer.Option(
+            "--errors",
+            help="Also show which errors only one of two models makes, closing brackets and quotes by distance, and "
+            "what would remove the errors of the best recurrent model.",
+        ),
+    ] = False,
     json: options.Json = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML file.")] = None,
 ) -> None:
     """Set models beside each other: bits per character, and the paired difference of each to the best.
 
     All score the same text, every character once. The best model comes first. The interval of a difference is its
-    own: models find the same passages hard, so a difference is surer than the figures that it is between.
+    own: models find the same passages hard, so a difference is surer than the figures that it is between. Five or
+    more models are also drawn on a map, where those that foresee the same characters lie close to each other.
     """
     from charrnn.checkpoint import Checkpoint, locate
     from charrnn.evaluation.comparison import compare as set_beside
     from charrnn.evaluation.comparison import score
-    from charrnn.evaluation.evaluator import text_to_score, trained_on
+    from charrnn.evaluation.evaluator import codes_to_score, text_to_score, trained_on
 
     models = [Checkpoint.load(locate(name)) for name in checkpoints]
     scored = []
+    keep = errors or len(models) >= MAPPED
     with _rereadable(text) as readable:
         readable = readable or str(trained_on(models[0]).path)
         for model in models:
             found = text_to_score(model, readable, split)
-            scored.append(score(model, found.ids, found.bytes))
+            scored.append(score(model, found.ids, found.bytes, keep=keep))
+        ranked = set_beside(scored)
+        codes = codes_to_score(models[0], readable, split) if errors else None
     document: dict[str, Any] = {
         "schema": 1,
         "text": "standard input" if text == "-" else found.name,
         "split": found.split,
         "characters": scored[0].figures.characters,
-        "models": [entry.to_json() for entry in set_beside(scored)],
+        "models": [entry.to_json() for entry in ranked],
+        "map": _map([entry.scored for entry in ranked]) if len(models) >= MAPPED else None,
+        "errors": None if codes is None else _errors([entry.scored for entry in ranked], codes),
     }
     if html is not None:
         from charrnn.cli.inspect import write
@@ -81,6 +102,58 @@ def _rereadable(text: str | None) -> Iterator[str | None]:
         yield str(found.sources[0].path)
 
 
+def _map(models: Sequence[Scored]) -> dict[str, Any]:
+    from charrnn.evaluation.likeness import map_of
+
+    places, variance = map_of([model.nats for model in models])
+    return {
+        "variance": variance.tolist(),
+        "models": [
+            {"checkpoint": str(model.checkpoint.path), "x": x, "y": y}
+            for model, (x, y) in zip(models, places.tolist(), strict=True)
+        ],
+    }
+
+
+def _errors(models: Sequence[Scored], codes: NDArray[np.integer[Any]]) -> dict[str, Any]:
+    """What ``--errors`` adds to the document, given the models, best first, and the text."""
+    from charrnn.errors import TextError
+    from charrnn.evaluation.characters import classes_of
+    from charrnn.evaluation.distance import by_distance
+    from charrnn.evaluation.errors import HALF, by_classes
+    from charrnn.evaluation.evaluator import corpus_codes, trained_on
+    from charrnn.evaluation.taxonomy import TRAINING, taxonomy
+
+    recurrent = (k for k, model in enumerate(models) if model.checkpoint.config.model.kind == "recurrent")
+    chosen = next(recurrent, 0)
+    best = models[chosen]
+    vocabulary = best.checkpoint.vocabulary
+    found = missing = None
+    try:
+        trained = trained_on(best.checkpoint, advice="the kinds of its errors need it")
+        training = corpus_codes(trained, "train", TRAINING)
+    except TextError as error:
+        missing = str(error)
+    else:
+        oracles = taxonomy(best.nats, codes, training, vocabulary)
+        total = sum(sum(oracle.errors) for oracle in oracles)
+        found = {
+            "model": chosen,
+            "checkpoint": str(best.checkpoint.path),
+            "errors": total,
+            "training_characters": len(training),
+            "oracles": [oracle.to_json(total) for oracle in oracles],
+        }
+    each = [model.nats for model in models]
+    return {
+        "below": HALF,
+        "classes": by_classes(each, classes_of(codes, vocabulary.unit)),
+        "closings": by_distance(each, codes),
+        "taxonomy": found,
+        "taxonomy_missing": missing,
+    }
+
+
 def _names(paths: list[str]) -> list[str]:
     """Short names for a table: a run's folder where that tells them apart."""
     short = [Path(path).parent.name or path for path in paths]
@@ -88,7 +161,8 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _report(document: dict[str, Any]) -> Report:
-    from charrnn.inspection.report import Chart, Note, Report, Series, Table
+    from charrnn.inspection.differences import error_blocks, map_blocks
+    from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
 
     def spread(value: float, interval: list[float] | None) -> str:
         return f"{value:.4f}" + ("" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.4f}")
@@ -115,7 +189,7 @@ def _report(document: dict[str, Any]) -> Report:
         ]
         for name, model in zip(names, models, strict=True)
     ]
-    blocks = [
+    blocks: list[Block] = [
         Table(["run", "bits per character", "perplexity", "worse by, bits"], figures),
         Table(["run", "model", "parameters", "bytes", "trained, s", "characters/s"], costs),
     ]
@@ -126,4 +200,6 @@ def _report(document: dict[str, Any]) -> Report:
         note += f" Characters outside the vocabulary: {', '.join(unseen)}."
     sizes = Series("models", [m["parameters"] for m in models], [m["bits_per_char"] for m in models], names)
     chart = Chart("Size and figure", "parameters", "bits per character", [sizes], log_x=True)
-    return Report("Comparison", [Note(note), *blocks, *([chart] if len(models) > 2 else [])], document)
+    blocks += [chart] if len(models) > 2 else []
+    blocks += [*map_blocks(document["map"], names), *error_blocks(document["errors"], names)]
+    return Report("Comparison", [Note(note), *blocks], document)

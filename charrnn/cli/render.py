@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree as RichTree
 
 from charrnn.inspection.axes import axis_of
-from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.inspection.report import Bars, Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
 from charrnn.visible import show
 
 MARKS = "ox+*#@"
@@ -36,19 +36,31 @@ def _block(console: Console, block: Block) -> None:
             _table(console, block)
         case Chart():
             _chart(console, block)
+        case Bars():
+            _bars(console, block)
         case Tree():
             console.print(Text(show(block.title), "bold"))
             console.print(_tree(block.root, RichTree(_label(block.root))))
 
 
 def _table(console: Console, block: Table) -> None:
-    table = RichTable(box=SIMPLE, title=Text(block.title) if block.title else None, title_justify="left")
+    table = RichTable(box=SIMPLE, title=Text(show(block.title)) if block.title else None, title_justify="left")
     for k, column in enumerate(block.columns):
         numeric = bool(block.rows) and not isinstance(block.rows[0][k], str)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(show(column)), justify="right" if numeric else "left", overflow="fold")
     for row in block.rows:
         table.add_row(*(Text(show(v) if isinstance(v, str) else "" if v is None else number(v)) for v in row))
     console.print(table)
+
+
+def _bars(console: Console, block: Bars) -> None:
+    console.print(Text(show(block.title), "bold"))
+    names = [show(name) for name in block.names]
+    widest = max(map(cell_len, names), default=0)
+    room = max(10, min(console.width - widest - 10, 60))
+    for name, share in zip(names, block.shares, strict=True):
+        bar = "█" * round(room * share)
+        console.print(Text(f"{name}{' ' * (widest - cell_len(name))} {share:7.1%} {bar}".rstrip(), no_wrap=True))
 
 
 def _label(branch: Branch) -> Text:
@@ -131,7 +143,7 @@ def _chart(console: Console, chart: Chart) -> None:
     console.print(Text(f"{'':9} └{'─' * width}", no_wrap=True))
     console.print(Text(f"{'':11}{low}{high:>{width - len(low)}}", no_wrap=True))
     if len(chart.series) > 1:
-        console.print(Text("   ".join(f"{MARKS[k % len(MARKS)]} {s.name}" for k, s in enumerate(chart.series))))
+        console.print(Text("   ".join(f"{MARKS[k % len(MARKS)]} {show(s.name)}" for k, s in enumerate(chart.series))))
 
 
 def _write(line: list[str], column: int, label: str) -> None:

@@ -25,12 +25,16 @@ from charrnn.evaluation.surprisal import Ids, Piece, surprisals
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's figures on the text; ``sums`` are the nats of its blocks, ``seconds`` the time it took."""
+    """One model's figures on the text; ``sums`` are the nats of its blocks, ``seconds`` the time it took.
+
+    ``nats`` has those of each character, (N,), where they are kept, and is empty where not.
+    """
 
     checkpoint: Checkpoint
     figures: Figures
     sums: NDArray[np.float64]
     seconds: float
+    nats: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else list(interval)
 
 
-def score(checkpoint: Checkpoint, ids: Ids, num_bytes: int, device: str = "auto") -> Scored:
-    """Score a text, (N,) in the checkpoint's ids, keeping what pairing needs.
+def score(checkpoint: Checkpoint, ids: Ids, num_bytes: int, device: str = "auto", *, keep: bool = False) -> Scored:
+    """Score a text, (N,) in the checkpoint's ids, keeping what pairing needs, or the nats of each character too.
 
     Raises:
         TextError: the text is empty.
@@ -84,12 +88,23 @@ def score(checkpoint: Checkpoint, ids: Ids, num_bytes: int, device: str = "auto"
     vocabulary = checkpoint.vocabulary
     engine = scoring_engine(checkpoint, len(ids), device)
     sums = np.zeros(len(block_lengths(len(ids))))
+    kept = np.zeros(len(ids) if keep else 0, np.float32)
     begin = time.perf_counter()
     pieces = surprisals(engine, ids, vocabulary.index("\n"))
+    if keep:
+        pieces = _kept(pieces, ids, vocabulary.unknown, unknown_cost(vocabulary), kept)
     figures = measure(
         _tallied(pieces, ids, vocabulary.unknown, unknown_cost(vocabulary), sums), ids, vocabulary, num_bytes
     )
-    return Scored(checkpoint, figures, sums, time.perf_counter() - begin)
+    return Scored(checkpoint, figures, sums, time.perf_counter() - begin, kept)
+
+
+def _kept(pieces: Iterable[Piece], ids: Ids, unknown: int, cost: float, kept: NDArray[np.float32]) -> Iterator[Piece]:
+    """The pieces as they are; on the way their nats, the cost of unseen characters included, are kept, (N,)."""
+    for start, nats in pieces:
+        stop = start + len(nats)
+        kept[start:stop] = nats + cost * (np.asarray(ids[start:stop]) == unknown)
+        yield start, nats
 
 
 def _tallied(

@@ -184,6 +184,29 @@ def read_text(vocabulary: Vocabulary, name: str, *, encoding: str | None = None,
     return Text(name, None, ids, sum(count for _, count in pieces))
 
 
+def codes_to_score(model: Model, text: str | None, split: str | None = None) -> NDArray[np.integer[Any]]:
+    """The text of :func:`text_to_score` by itself, (N,): code points or, for a byte model, bytes.
+
+    Raises:
+        TextError, UsageError: as there.
+    """
+    named = _named(model, text, split, None, None)
+    if isinstance(named, Corpus):
+        return corpus_codes(named, split or "validation")
+    return np.concatenate([np.zeros(0, np.uint8), *_codes(model.vocabulary, named, None, None)])
+
+
+def corpus_codes(corpus: Corpus, split: str, last: int | None = None) -> NDArray[np.uint32]:
+    """The text of a split, or the ``last`` so many characters of it: code points or bytes, (N,).
+
+    For what the corpus does not keep there is U+FFFD or, among bytes, 0xFF, which UTF-8 lacks.
+    """
+    ids = corpus.ids(split)
+    lost = 0xFF if corpus.vocabulary.unit == "byte" else 0xFFFD
+    codes: NDArray[np.uint32] = np.asarray([*corpus.vocabulary.codes, lost], np.uint32)[ids[-last if last else 0 :]]
+    return codes
+
+
 def _encoded(
     vocabulary: Vocabulary, name: str, encoding: str | None, newlines: str | None
 ) -> Iterator[tuple[Ids, int]]:
@@ -274,8 +297,7 @@ def score_lines(
     else:
         name, split = named.name, split or "validation"
         ids, _ = corpus_ids(model, named, split)
-        lost = 0xFF if vocabulary.unit == "byte" else 0xFFFD
-        codes = np.asarray([*named.vocabulary.codes, lost], np.uint32)[named.ids(split)]
+        codes = corpus_codes(named, split)
     ends = np.flatnonzero((codes == ord("\n")) | (codes == ord("\r"))).tolist()
     places = [slice(before + 1, end) for before, end in pairwise([-1, *ends, len(codes)]) if end > before + 1]
     if not places:

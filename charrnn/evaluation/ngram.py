@@ -16,8 +16,10 @@ counts as one more symbol that an n-gram can stand after. A context that the tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,34 +114,14 @@ class NGram:
             TextError: the text is empty.
             UsageError: the order is below 1.
         """
-        if len(ids) == 0:
-            raise TextError("the text to count is empty; an n-gram model needs at least one character")
-        if order < 1:
-            raise UsageError(f"order: expected at least 1, got {order}")
-        num_symbols, first = len(vocabulary), vocabulary.index("\n")
-        text = np.concatenate(([first], ids), dtype=np.int64)
-        order = min(order, len(text))  # there are no longer ones, and orders without any change no probability
-        levels: list[Level] = []
-        # Of the n-grams one symbol shorter: how many contexts they have, their keys, and which begins at each place.
-        contexts, keys, numbers = 1, np.zeros(1, np.int64), np.zeros(len(text), np.int64)
-        for length in range(1, order + 1):
-            # Ranked by what they begin with, then by their last symbol: n-grams are numbered in lexicographic order.
-            ends = text[length - 1 :]
-            longer, begins, following, counts = np.unique(
-                numbers[: len(ends)] * num_symbols + ends, return_index=True, return_inverse=True, return_counts=True
-            )
-            if length > 1:
-                # As many symbols stand before one as there are different ones longer by a symbol before it.
-                before = np.bincount(numbers[begins + 1], minlength=len(keys))
-                if length > 2:
-                    before[numbers[0]] += 1  # the text's beginning
-                levels.append(Level.of(keys, before, contexts, num_symbols))
-                contexts = len(keys)
-            keys, numbers = longer, following
-        if order == 1:
-            counts[numbers[0]] -= 1  # the newline before the text is a context, and was not to be predicted
-        levels.append(Level.of(keys, counts, contexts, num_symbols))
-        return cls(tuple(levels), num_symbols, first)
+        ((lower, highest),) = deque(_counted(ids, vocabulary, order), maxlen=1)
+        return cls((*lower, highest()), len(vocabulary), vocabulary.index("\n"))
+
+    @classmethod
+    def up_to(cls, ids: Ids, vocabulary: Vocabulary, order: int) -> Iterator[NGram]:
+        """The models of order 1, 2, ... of a text, each as :meth:`of` makes it; all in little more than its time."""
+        for lower, highest in _counted(ids, vocabulary, order):
+            yield cls((*lower, highest()), len(vocabulary), vocabulary.index("\n"))
 
     def surprisals(self, ids: Ids) -> Iterator[Piece]:
         """Score a text, (M,) in the vocabulary's ids, piece by piece in order; may be in a file.
@@ -175,3 +157,34 @@ class NGram:
             probabilities[length - 1 :] *= level.weights[contexts]
             probabilities[length - 1 :] += level.shares[numbers]
         return probabilities
+
+
+def _counted(ids: Ids, vocabulary: Vocabulary, order: int) -> Iterator[tuple[tuple[Level, ...], Callable[[], Level]]]:
+    """For n = 1, 2, ... the levels of a model of order n that are below n, and what makes its highest."""
+    if len(ids) == 0:
+        raise TextError("the text to count is empty; an n-gram model needs at least one character")
+    if order < 1:
+        raise UsageError(f"order: expected at least 1, got {order}")
+    num_symbols, first = len(vocabulary), vocabulary.index("\n")
+    text = np.concatenate(([first], ids), dtype=np.int64)
+    order = min(order, len(text))  # there are no longer ones, and orders without any change no probability
+    levels: tuple[Level, ...] = ()
+    # Of the n-grams one symbol shorter: how many contexts they have, their keys, and which begins at each place.
+    contexts, keys, numbers = 1, np.zeros(1, np.int64), np.zeros(len(text), np.int64)
+    for length in range(1, order + 1):
+        # Ranked by what they begin with, then by their last symbol: n-grams are numbered in lexicographic order.
+        ends = text[length - 1 :]
+        longer, begins, following, counts = np.unique(
+            numbers[: len(ends)] * num_symbols + ends, return_index=True, return_inverse=True, return_counts=True
+        )
+        if length > 1:
+            # As many symbols stand before one as there are different ones longer by a symbol before it.
+            before = np.bincount(numbers[begins + 1], minlength=len(keys))
+            if length > 2:
+                before[numbers[0]] += 1  # the text's beginning
+            levels += (Level.of(keys, before, contexts, num_symbols),)
+            contexts = len(keys)
+        keys, numbers = longer, following
+        if length == 1:
+            counts[numbers[0]] -= 1  # the newline before the text is a context, and was not to be predicted
+        yield levels, partial(Level.of, keys, counts, contexts, num_symbols)

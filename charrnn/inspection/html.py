@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 
 from charrnn.inspection.axes import axis_of
-from charrnn.inspection.report import Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.inspection.report import Bars, Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
 from charrnn.visible import show
 
 #: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
@@ -66,6 +66,8 @@ def _block(block: Block) -> str:
             return _table(block)
         case Chart():
             return _chart(block)
+        case Bars():
+            return _bars(block)
         case Tree():
             return f"<h2>{escape(block.title)}</h2><ul>{_branch(block.root)}</ul>"
 
@@ -100,6 +102,16 @@ def _table(block: Table) -> str:
     rows = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in block.rows)
     title = f"<h2>{escape(block.title)}</h2>" if block.title else ""
     return f"{title}<table><tr>{head}</tr>\n{rows}</table>"
+
+
+def _bars(block: Bars) -> str:
+    rows = "\n".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{share:.1%}</td>'
+        f'<td class="bar"><svg width="{400 * share:.1f}" height="14" aria-hidden="true">'
+        '<rect width="100%" height="14" fill="var(--s1)"/></svg></td></tr>'
+        for name, share in zip(block.names, block.shares, strict=True)
+    )
+    return f"<h2>{escape(block.title)}</h2><table>\n{rows}</table>"
 
 
 def _branch(branch: Branch) -> str:

@@ -78,6 +78,15 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """Parts of a whole, each 0 to 1, as bars with their names; shown in per cent."""
+
+    title: str
+    names: Sequence[str]
+    shares: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Branch:
     """A node of a tree: its text, what is said of it, whether it is on the path that won, and what follows it."""
 
@@ -95,7 +104,7 @@ class Tree:
     root: Branch
 
 
-Block = Note | Painted | Table | Chart | Tree
+Block = Note | Painted | Table | Chart | Bars | Tree
 
 
 @dataclass(frozen=True)

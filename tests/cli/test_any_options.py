@@ -163,7 +163,7 @@ EVAL = given(
     }),
     CHECKPOINTS,
 )  # fmt: skip
-COMPARE = given(options(SCORED | {"--html": word("page.html", "out/page.html", ".")}), CHECKPOINTS)
+COMPARE = given(options(SCORED | {"--errors": SWITCH, "--html": word("page.html", "out/page.html", ".")}), CHECKPOINTS)
 INSPECT = given(st.sampled_from(sorted(VIEWS)).flatmap(
     lambda name: st.tuples(
         st.just(name),

@@ -71,6 +71,7 @@ COMMON: list[tuple[int, list[str]]] = [
     (0, ["inspect", "beam", LINE, "--depth", "6"]),
     (0, ["inspect", "novelty", "--length", "80"]),
     (0, ["compare", "evil", HOSTILE, "bytes.safetensors", "--text", "ascii.txt"]),
+    (0, ["compare", *["evil", HOSTILE] * 3, "--errors"]),
     (0, ["eval", HOSTILE, "--text", TEXT]),
     (0, ["eval", "--text", TEXT, "--per-line"]),
     (3, ["eval", "--text", MISSING]),

@@ -219,3 +219,17 @@ def test_an_empty_text_and_an_order_below_one_are_refused() -> None:
         NGram.of(np.zeros(0, np.uint8), vocabulary, 3)
     with pytest.raises(UsageError):
         NGram.of(np.zeros(1, np.uint8), vocabulary, 0)
+
+
+def test_models_of_all_orders_are_those_made_one_by_one() -> None:
+    vocabulary = Vocabulary.of("abc\n")
+    ids = vocabulary.encode("abcabacab\ncc" * 3)
+    models = list(NGram.up_to(ids, vocabulary, 5))
+    assert len(models) == 5
+    for order, model in enumerate(models, 1):
+        alone = NGram.of(ids, vocabulary, order)
+        assert len(model.levels) == order
+        for level, other in zip(model.levels, alone.levels, strict=True):
+            for name in ("keys", "shares", "weights"):
+                assert getattr(level, name).tolist() == getattr(other, name).tolist()
+    assert len(list(NGram.up_to(ids[:2], vocabulary, 9))) == 3  # no longer ones than the text with its newline has
