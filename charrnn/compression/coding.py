@@ -73,7 +73,7 @@ def shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     total += total == 0
     parts = weights * (WHOLE - V) // total
     parts[np.arange(len(parts)), weights.argmax(-1)] += WHOLE - V - parts.sum(-1)
-    return parts.astype(np.float64)
+    return np.asarray(parts, np.float64)
 
 
 def coding_engine(model: Model) -> tuple[tuple[str, ...], Engine]:
@@ -146,7 +146,7 @@ def coder() -> Any:
         UsageError: it is not installed.
     """
     try:
-        import constriction
+        import constriction  # type: ignore[import-untyped]
     except ImportError as error:
         raise UsageError("the coder is not installed; pip install 'charrnn[compress]'") from error
     return constriction.stream
@@ -167,9 +167,9 @@ def encode(
     # In the order of the steps, lanes beside each other: (T, lanes), the last lanes filled up.
     padding = walk.lanes * walk.length - len(symbols)
     ids = np.append(symbols.ids, np.zeros(padding, np.int64)).reshape(walk.lanes, -1).T.astype(np.int32)
-    ranks = np.zeros(walk.lanes * walk.length, np.int32)
-    ranks[: len(symbols)][symbols.ids == vocabulary.unknown] = symbols.ranks
-    ranks = ranks.reshape(walk.lanes, -1).T
+    placed = np.zeros(walk.lanes * walk.length, np.int32)
+    placed[: len(symbols)][symbols.ids == vocabulary.unknown] = symbols.ranks
+    ranks = placed.reshape(walk.lanes, -1).T
     for step in range(walk.length):
         expected = walk.expected(step)
         row = ids[step, : len(expected)]
