@@ -49,6 +49,7 @@ class Checkpoint:
     ``weights`` are float32 arrays under PyTorch's names; ``record`` is what training says of itself (steps, epochs,
     seconds, validation, versions); ``corpus`` names the text (name, path, fingerprint, splits, sources). ``state`` and
     ``progress`` (tensors and numbers) are all that training needs to go on; empty in a checkpoint only for use.
+    ``path`` and ``sha256`` are of the file that it was read from.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Checkpoint:
     state: Arrays = field(default_factory=dict)
     progress: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    sha256: str = ""
 
     @property
     def parameters(self) -> int:
@@ -114,6 +116,7 @@ class Checkpoint:
             state if with_state else {},
             dict(document["progress"]) if with_state else {},
             path,
+            document["sha256"],
         )
 
 
@@ -276,7 +279,7 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
         CheckpointError: there is none; the line says where was looked and how to make one.
     """
     if given is None:
-        runs = [path for path in _runs(root, file) if not (path.parent.parent / SWEEP).is_file()]
+        runs = [path for path in runs_below(root, file) if not (path.parent.parent / SWEEP).is_file()]
         if not runs:
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
@@ -292,13 +295,13 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
                 raise CheckpointError(f"{path}: holds {len(inside)} run(s); name one of them, such as {one}")
             anew = "; begin it anew with train --force" if file == LAST else ""
             raise CheckpointError(f"{path}: the run has no {file} yet{anew}")
-    known = sorted(run_name(path.parent, root) for path in _runs(root, file))
+    known = sorted(run_name(path.parent, root) for path in runs_below(root, file))
     more = f" and {len(known) - 8} more" if len(known) > 8 else ""
     hint = f"runs here: {', '.join(known[:8])}{more}" if known else "start with: charrnn train python-stdlib"
     raise CheckpointError(f"{given}: no checkpoint, run folder or run of that name; {hint}")
 
 
-def _runs(root: Path, file: str) -> list[Path]:
+def runs_below(root: Path, file: str) -> list[Path]:
     """That file of every run below ``root``, in its own folder or in one of a folder of runs."""
     return [path for path in (*root.glob(f"*/{file}"), *root.glob(f"*/*/{file}")) if path.is_file()]
 

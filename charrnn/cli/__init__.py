@@ -16,11 +16,13 @@ from typer.core import TyperGroup
 
 from charrnn import __version__
 from charrnn.cli.compare import compare
+from charrnn.cli.compress import compress_command, decompress_command
 from charrnn.cli.eval import evaluate_command
 from charrnn.cli.info import info
 from charrnn.cli.inspect import inspect_app
 from charrnn.cli.prepare import prepare
 from charrnn.cli.sample import sample
+from charrnn.cli.score import score
 from charrnn.cli.sweep import sweep
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError
@@ -98,6 +100,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate_command,
     "info": info,
     "compare": compare,
+    "score": score,
+    "compress": compress_command,
+    "decompress": decompress_command,
 }
 for name, command in _COMMANDS.items():
     # A paragraph of the docstring is one line, for the terminal to wrap.

@@ -53,7 +53,7 @@ def compare(
     from charrnn.checkpoint import Checkpoint, locate
     from charrnn.evaluation.comparison import compare as set_beside
     from charrnn.evaluation.comparison import score
-    from charrnn.evaluation.evaluator import codes_to_score, text_to_score, trained_on
+    from charrnn.evaluation.evaluator import spelled, text_to_score, trained_on
 
     models = [Checkpoint.load(locate(name)) for name in checkpoints]
     scored = []
@@ -64,7 +64,7 @@ def compare(
             found = text_to_score(model, readable, split)
             scored.append(score(model, found.ids, found.bytes, keep=keep))
         ranked = set_beside(scored)
-        codes = codes_to_score(models[0], readable, split) if errors else None
+        codes = spelled(models[0], readable, split).codes if errors else None
     document: dict[str, Any] = {
         "schema": 1,
         "text": "standard input" if text == "-" else found.name,

@@ -58,12 +58,19 @@ class ArrayEngine:
 
 
 class NumpyEngine(ArrayEngine):
-    """An :class:`~charrnn.decoding.engine.Engine` in float32 on the CPU."""
+    """An :class:`~charrnn.decoding.engine.Engine` in float32 on the CPU.
 
-    def __init__(self, config: ModelConfig, symbols: int, weights: Mapping[str, NDArray[Any]]) -> None:
+    Args:
+        ordered: add up in an order that is the same with any number of threads, slower: BLAS promises none.
+    """
+
+    def __init__(
+        self, config: ModelConfig, symbols: int, weights: Mapping[str, NDArray[Any]], *, ordered: bool = False
+    ) -> None:
         super().__init__(config, symbols, weights)
         embedding = weights["embedding.weight"]
-        self._layers = [_Layer(k, weights, config.cell in _SUMMING) for k in range(config.num_layers)]
+        linear = _Ordered if ordered else _Linear
+        self._layers = [_Layer(k, weights, config.cell in _SUMMING, linear) for k in range(config.num_layers)]
         # Whatever the character, embedding and input product give one of V rows: (V, G·H).
         self._table = self._layers[0].input(embedding)
         self._norms = [
@@ -73,8 +80,8 @@ class NumpyEngine(ArrayEngine):
         # Only sums and concatenations of vectors read the embedding itself again.
         self._embedding = embedding if config.connections != "plain" else None
         projection = weights.get("projection.weight")
-        self._projection = None if projection is None else _Linear(projection)
-        self._head = _Linear(embedding if config.tie_weights else weights["head.weight"], weights["head.bias"])
+        self._projection = None if projection is None else linear(projection)
+        self._head = linear(embedding if config.tie_weights else weights["head.weight"], weights["head.bias"])
 
     def step(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
         """ids (B,), state of (L, B, H) → logits (B, V), new state; ``state`` itself is left as it was."""
@@ -131,7 +138,7 @@ class NumpyEngine(ArrayEngine):
 class _Layer:
     """The products of layer k: of its input, of its hidden state, and of both at once."""
 
-    def __init__(self, k: int, weights: Mapping[str, NDArray[Any]], summing: bool) -> None:
+    def __init__(self, k: int, weights: Mapping[str, NDArray[Any]], summing: bool, linear: type[_Linear]) -> None:
         name = f"layers.{k}."
         of_input, of_hidden = weights[name + "weight_ih_l0"], weights[name + "weight_hh_l0"]
         bias, hidden_bias = weights[name + "bias_ih_l0"], weights[name + "bias_hh_l0"]
@@ -140,10 +147,10 @@ class _Layer:
         if summing and k > 0:
             merged = np.concatenate((of_input, of_hidden), 1, dtype=np.float32)  # (G·H, inputs + H)
             of_input, of_hidden = np.split(merged, [of_input.shape[1]], 1)  # views: the weights are held once
-            self.joint = _Linear(merged)
-        self.input = _Linear(of_input, self.bias)
+            self.joint = linear(merged)
+        self.input = linear(of_input, self.bias)
         # Unless the gates see only the sum, b_hh belongs to this side: a GRU multiplies it by the reset gate.
-        self.hidden = _Linear(of_hidden, None if summing else hidden_bias)
+        self.hidden = linear(of_hidden, None if summing else hidden_bias)
 
     def both(self, x: Floats, h: Floats) -> tuple[Floats, Floats]:
         """What x (B, inputs) and h (B, H) contribute to the gates; merged, it is all in the first, but the biases."""
@@ -170,6 +177,17 @@ class _Linear:
             y = np.dot(self.weight, x.reshape(-1)).reshape(*x.shape[:-1], -1)
         else:  # as one product, whatever the leading axes
             y = (x.reshape(-1, x.shape[-1]) @ self.transposed).reshape(*x.shape[:-1], -1)
+        if self.bias is not None:
+            y += self.bias
+        return y
+
+
+class _Ordered(_Linear):
+    """The same without BLAS, by numpy's own loops: one thread, and one order for arrays of one shape."""
+
+    def __call__(self, x: Floats) -> Floats:
+        rows = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+        y: Floats = np.einsum("bi,oi->bo", rows, self.weight).reshape(*x.shape[:-1], -1)
         if self.bias is not None:
             y += self.bias
         return y

@@ -184,18 +184,6 @@ def read_text(vocabulary: Vocabulary, name: str, *, encoding: str | None = None,
     return Text(name, None, ids, sum(count for _, count in pieces))
 
 
-def codes_to_score(model: Model, text: str | None, split: str | None = None) -> NDArray[np.integer[Any]]:
-    """The text of :func:`text_to_score` by itself, (N,): code points or, for a byte model, bytes.
-
-    Raises:
-        TextError, UsageError: as there.
-    """
-    named = _named(model, text, split, None, None)
-    if isinstance(named, Corpus):
-        return corpus_codes(named, split or "validation")
-    return np.concatenate([np.zeros(0, np.uint8), *_codes(model.vocabulary, named, None, None)])
-
-
 def corpus_codes(corpus: Corpus, split: str, last: int | None = None) -> NDArray[np.uint32]:
     """The text of a split, or the ``last`` so many characters of it: code points or bytes, (N,).
 
@@ -274,6 +262,47 @@ class Line:
     figures: Figures
 
 
+@dataclass(frozen=True)
+class Spelled:
+    """A text as the model's ids and as what they stand for, code points or bytes, (N,) each."""
+
+    name: str
+    split: str | None
+    ids: Ids
+    codes: NDArray[np.integer[Any]]
+    unit: Unit
+
+    def text(self, place: slice) -> str:
+        """A piece of it; U+FFFD stands for bytes that are not UTF-8."""
+        if self.unit == "byte":
+            return self.codes[place].astype(np.uint8).tobytes().decode("utf-8", "replace")
+        return self.codes[place].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def spelled(
+    model: Model,
+    text: str | None,
+    split: str | None = None,
+    *,
+    encoding: str | None = None,
+    newlines: str | None = None,
+) -> Spelled:
+    """What a user names as text, as in :func:`text_to_score`, in its own characters too.
+
+    Raises:
+        TextError: it is missing or cannot be read.
+        UsageError: a split of something that has none.
+    """
+    vocabulary = model.vocabulary
+    named = _named(model, text, split, encoding, newlines)
+    if isinstance(named, str):
+        codes = np.concatenate([np.zeros(0, np.uint8), *_codes(vocabulary, named, encoding, newlines)])
+        return Spelled(named, split, vocabulary.encode_codes(codes), codes, vocabulary.unit)
+    split = split or "validation"
+    ids, _ = corpus_ids(model, named, split)
+    return Spelled(named.name, split, ids, corpus_codes(named, split), vocabulary.unit)
+
+
 def score_lines(
     model: Model,
     text: str | None,
@@ -289,30 +318,37 @@ def score_lines(
         TextError: it is missing or cannot be read, or no line has a character.
         UsageError: a split of something that has none.
     """
-    vocabulary = model.vocabulary
-    named = _named(model, text, split, encoding, newlines)
-    if isinstance(named, str):
-        name, codes = named, np.concatenate([np.zeros(0, np.uint8), *_codes(vocabulary, named, encoding, newlines)])
-        ids: Ids = vocabulary.encode_codes(codes)
-    else:
-        name, split = named.name, split or "validation"
-        ids, _ = corpus_ids(model, named, split)
-        codes = corpus_codes(named, split)
+    whole = spelled(model, text, split, encoding=encoding, newlines=newlines)
+    codes = whole.codes
     ends = np.flatnonzero((codes == ord("\n")) | (codes == ord("\r"))).tolist()
     places = [slice(before + 1, end) for before, end in pairwise([-1, *ends, len(codes)]) if end > before + 1]
     if not places:
-        raise TextError(f"{name}: has no line with a character to score")
+        raise TextError(f"{whole.name}: has no line with a character to score")
+    return whole.name, whole.split, _score(model, whole, places, device)
+
+
+def score_texts(model: Model, texts: Sequence[str], device: str = "auto") -> list[Line]:
+    """Each of some texts that are not empty, as if it were the whole text; halves of surrogate pairs are bytes, as
+    Python's ``surrogateescape`` has them."""
+    unit = model.vocabulary.unit
+    coded = [
+        to_codes(text, unit) if unit == "char" else np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+        for text in texts
+    ]
+    codes = np.concatenate(coded)
+    ends = np.cumsum([0, *map(len, coded)]).tolist()
+    whole = Spelled("", None, model.vocabulary.encode_codes(codes), codes, unit)
+    return _score(model, whole, [slice(*pair) for pair in pairwise(ends)], device)
+
+
+def _score(model: Model, whole: Spelled, places: Sequence[slice], device: str) -> list[Line]:
+    """The pieces of a text, each on its own."""
+    vocabulary = model.vocabulary
     engine = scoring_engine(model, sum(place.stop - place.start for place in places), device)
-    nats = surprisals_of_lines(engine, [ids[place] for place in places], *read(engine, vocabulary, ""))
+    nats = surprisals_of_lines(engine, [whole.ids[place] for place in places], *read(engine, vocabulary, ""))
     lines = []
     for place, surprise in zip(places, nats, strict=True):
-        num_bytes = _utf8_length(codes[place], vocabulary.unit)
-        figures = measure([(0, surprise)], ids[place], vocabulary, num_bytes)
-        lines.append(Line(_spelled(codes[place], vocabulary.unit), figures))
-    return name, split, lines
-
-
-def _spelled(codes: NDArray[np.integer[Any]], unit: Unit) -> str:
-    if unit == "byte":
-        return codes.astype(np.uint8).tobytes().decode("utf-8", "replace")
-    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        num_bytes = _utf8_length(whole.codes[place], vocabulary.unit)
+        figures = measure([(0, surprise)], whole.ids[place], vocabulary, num_bytes)
+        lines.append(Line(whole.text(place), figures))
+    return lines

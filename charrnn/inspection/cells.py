@@ -87,7 +87,7 @@ def untrained(checkpoint: Checkpoint, seed: int) -> Checkpoint:
 
     generator = torch.Generator().manual_seed(seed)
     network = CharRNN(checkpoint.config.model, len(checkpoint.vocabulary), generator)
-    return dataclasses.replace(checkpoint, weights=network.weights())
+    return dataclasses.replace(checkpoint, weights=network.weights(), sha256="")
 
 
 def clamp_bits(

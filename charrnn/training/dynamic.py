@@ -102,7 +102,8 @@ class Learner:
 
     def adapted(self) -> Checkpoint:
         """The model as it is now."""
-        return replace(self.checkpoint, weights={k: np.array(array) for k, array in self.model.weights().items()})
+        weights = {k: np.array(array) for k, array in self.model.weights().items()}
+        return replace(self.checkpoint, weights=weights, sha256="")
 
 
 def surprisals_on_the_way(learners: Sequence[Learner], ids: Ids, first: int, window: int) -> Iterator[Piece]:

@@ -164,6 +164,20 @@ EVAL = given(
     CHECKPOINTS,
 )  # fmt: skip
 COMPARE = given(options(SCORED | {"--errors": SWITCH, "--html": word("page.html", "out/page.html", ".")}), CHECKPOINTS)
+SCORE = given(
+    options(SCORED | {
+        "--checkpoint": word("small", "bytes"), "--worst": whole(1, 9), "--newlines": TEXT_OPTIONS["--newlines"],
+        "--encoding": TEXT_OPTIONS["--encoding"], "--device": word("auto", "cpu"),
+    }),
+    st.lists(often(st.sampled_from(["4 green", "é\n"]), [*ODD, *NAMES]), max_size=3),
+)  # fmt: skip
+COMPRESS = given(
+    st.booleans(),
+    options({"--output": st.sampled_from(["out.crnn", "out.crnn", "out/x", ".", "", "a\nb", "\x1b[31m", "x" * 300]),
+             "--force": SWITCH, "--json": SWITCH, "--quiet": SWITCH}),
+    often(st.sampled_from(["text.txt", "bytes.bin", "empty.txt", "out.crnn", "text.txt.crnn"]), ["missing", *NAMES]),
+    CHECKPOINTS,
+)  # fmt: skip
 INSPECT = given(st.sampled_from(sorted(VIEWS)).flatmap(
     lambda name: st.tuples(
         st.just(name),
@@ -198,6 +212,16 @@ def check_compare(arguments: list[str], checkpoints: list[str]) -> None:
     ends_well("compare", *arguments, "--", *checkpoints, stdin=TEXT)
 
 
+def check_score(arguments: list[str], texts: list[str]) -> None:
+    ends_well("score", *arguments, "--", *texts, stdin=TEXT)
+
+
+def check_compress(back: bool, arguments: list[str], file: str, checkpoints: list[str]) -> None:
+    if not Path("text.txt.crnn").exists():
+        ends_well("compress", "text.txt", "small")
+    ends_well("decompress" if back else "compress", *arguments, "--", file, *checkpoints)
+
+
 def check_inspect(view: tuple[str, list[str], str], checkpoints: list[str]) -> None:
     name, arguments, argument = view
     first = [argument] if VIEWS[name].argument else []
@@ -212,6 +236,8 @@ ASKED: dict[str, tuple[Callable[[], None], int, int]] = {
     "sample": (SAMPLE(check_sample), 300, 6000),
     "eval": (EVAL(check_eval), 200, 4000),
     "compare": (COMPARE(check_compare), 100, 3000),
+    "score": (SCORE(check_score), 100, 3000),
+    "compress": (COMPRESS(check_compress), 60, 3000),
     "inspect": (INSPECT(check_inspect), 150, 3000),
 }
 #: What fails is short as it is: to make it shorter would take minutes.
