@@ -68,26 +68,18 @@ def by_model(name: str, data: bytes) -> dict[str, Any]:
     }
 
 
-def measure(data: bytes, names: list[str]) -> dict[str, Any]:
-    """Everything of one text."""
-    others = {}
+def by_others(data: bytes) -> dict[str, Any]:
+    """Sizes and seconds of the others."""
+    rows = {}
     for name, (_, function) in OTHERS.items():
         found, seconds = timed(lambda function=function: function(data))
-        others[name] = {"bytes": len(found), **seconds}
-    return {"bytes": len(data), "charrnn": [by_model(name, data) for name in names], **others}
+        rows[name] = {"bytes": len(found), **seconds}
+    return rows
 
 
-def show(name: str, row: dict[str, Any]) -> None:
-    """A table of one text."""
-    print(f"\n{name}: {row['bytes']:,} bytes\n")
-    print(f"{'':32}{'bytes':>12}{'of the text':>13}{'with the model':>16}{'over eval':>11}{'CPU s':>8}")
-    for one in row["charrnn"]:
-        figures = f"{one['bytes']:12,}{one['bytes'] / row['bytes']:13.1%}{one['with_model']:16,}"
-        seconds = one["both_ways"]["cpu_seconds"]
-        print(f"{one['model'] + ', ' + one['checkpoint']:32}{figures}{one['over_promise']:11.2%}{seconds:8.1f}")
-    for other, (command, _) in OTHERS.items():
-        one = row[other]
-        print(f"{command:32}{one['bytes']:12,}{one['bytes'] / row['bytes']:13.1%}{'':27}{one['cpu_seconds']:8.1f}")
+def show(name: str, size: int, cpu_seconds: float, whole: int, more: str = "") -> None:
+    """A row of the table."""
+    print(f"{name:44}{size:12,}{size / whole:13.1%}{cpu_seconds:8.1f}{more}", flush=True)
 
 
 def main() -> None:
@@ -101,9 +93,18 @@ def main() -> None:
     texts = {"validation": (data[len(data) * 9 // 10 :], arguments.checkpoint), "whole": (data, arguments.whole)}
     document: dict[str, Any] = {**header("compress"), "texts": {}}
     for name, (text, names) in texts.items():
-        if names:
-            document["texts"][name] = measure(text, names)
-            show(name, document["texts"][name])
+        if not names:
+            continue
+        print(f"\n{name}, {len(text):,} bytes:\n")
+        print(f"{'':44}{'bytes':>12}{'of the text':>13}{'CPU s':>8}{'over eval':>11}{'with the model':>16}")
+        row = document["texts"][name] = {"bytes": len(text), "charrnn": [], **by_others(text)}
+        for other, (command, _) in OTHERS.items():
+            show(command, row[other]["bytes"], row[other]["cpu_seconds"], len(text))
+        for checkpoint in names:
+            one = by_model(checkpoint, text)
+            row["charrnn"].append(one)
+            more = f"{one['over_promise']:11.2%}{one['with_model']:16,}"
+            show(f"{one['model']}, {checkpoint}", one["bytes"], one["both_ways"]["cpu_seconds"], len(text), more)
             if arguments.json:
                 arguments.json.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -1,4 +1,5 @@
-"""Symbols ↔ bits, by a model's probabilities and the range coder of `constriction <https://bamler-lab.github.io>`_.
+"""Symbols ↔ bits, by a model's probabilities and the range coder of `constriction
+<https://bamler-lab.github.io/constriction/>`_.
 
 A decoder has to compute the very numbers that the encoder had, from the characters that it has decoded so far, one at a
 time. So both walk the same way, character by character, with the same calls on arrays of the same shapes; the engines
@@ -44,16 +45,18 @@ _PER_NAT = np.float32(_STEPS / math.log(2))
 _REPORT_EVERY = 64  # steps
 
 
-def _root(bits: int) -> int:
-    """⌊2^(bits / 256)⌋, exactly, by eight square roots."""
-    number = 1 << bits
-    for _ in range(8):
-        number = math.isqrt(number)
-    return number
+def _powers() -> NDArray[np.int64]:
+    """⌊2^(32 − d/256)⌋ for d = 0, 1 ... and at last 0: by square roots of whole numbers, so the same everywhere."""
+    octave = []
+    for d in range(_STEPS):
+        number = 1 << 32 * _STEPS - d
+        for _ in range(8):
+            number = math.isqrt(number)
+        octave.append(number)
+    return np.array([*(power >> k for k in range(_DOUBLINGS) for power in octave), 0], np.int64)
 
 
-#: ⌊2^(32 − d/256)⌋ for d = 0, 1 ...: integers that every machine has.
-_POWERS = np.array([_root(32 * _STEPS - d % _STEPS) >> d // _STEPS for d in range(_DOUBLINGS * _STEPS)] + [0], np.int64)
+_POWERS = _powers()
 
 
 def shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -132,6 +135,8 @@ class Walk:
     def expected(self, step: int) -> NDArray[np.float64]:
         """What comes in each of these lanes: :func:`shares`, (active, V)."""
         logits, self._state = self._engine.step(self._ids, self._state)
+        if logits.shape[1] == 1:  # the coder knows no certainty: beside it stands what never comes
+            logits = np.pad(logits, ((0, 0), (0, 1)), constant_values=-np.inf)
         return shares(logits)[: self.active(step)]
 
     def feed(self, ids: NDArray[np.integer[Any]]) -> None:

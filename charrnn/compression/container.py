@@ -195,7 +195,7 @@ def _probe(engine: Engine, vocabulary: Vocabulary, count: int) -> bytes:
     encoder, family = stream.queue.RangeEncoder(), stream.model.Categorical(perfect=False)
     for step in range(min(_PROBE_STEPS, walk.length)):
         expected = walk.expected(step)
-        ids = ((31 * step + np.arange(len(expected))) % expected.shape[1]).astype(np.int32)
+        ids = ((31 * step + np.arange(len(expected))) % engine.symbols).astype(np.int32)
         encoder.encode(ids, family, expected)
         walk.feed(ids)
         digest.update(expected.astype("<u4").tobytes())

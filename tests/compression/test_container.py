@@ -54,12 +54,13 @@ def blob(model: Checkpoint) -> bytes:
 def readers(saved: Saved, model: Checkpoint) -> list[Checkpoint | Ensemble]:
     every_byte = saved(Vocabulary(tuple(range(256)), "byte"), hidden_size=4, num_layers=1)
     few_bytes = saved(Vocabulary((10, 97, 0xFF), "byte"), cell="gru", layer_norm=True)
-    return [model, every_byte, few_bytes, Ensemble((model, saved(seed=1, cell="rnn")))]
+    nothing = saved(Vocabulary(()), hidden_size=4)
+    return [model, every_byte, few_bytes, Ensemble((model, saved(seed=1, cell="rnn"))), nothing]
 
 
 @settings(max_examples=40)
 @given(
-    st.integers(0, 3),
+    st.integers(0, 4),
     st.one_of(st.binary(max_size=60), st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass"))),
     st.sampled_from([coding.LEAST_LANE, 9]),
 )
