@@ -152,6 +152,8 @@ SAMPLE = given(
     CHECKPOINTS,
     often(st.integers(1, 9).map(str), [value for value in ODD if not value.isdecimal() or len(value) == 1]),
 )  # fmt: skip
+#: A page of the name of a run would be taken for it from then on.
+PAGE = often(st.sampled_from(["page.html", "out/page.html", "."]), [name for name in NAMES if name != "small"])
 SCORED = {"--text": word("text.txt", "bytes.bin", "empty.txt", "text", "-"),
           "--split": word("train", "validation", "test"), "--json": SWITCH}  # fmt: skip
 EVAL = given(
@@ -163,7 +165,7 @@ EVAL = given(
     }),
     CHECKPOINTS,
 )  # fmt: skip
-COMPARE = given(options(SCORED | {"--errors": SWITCH, "--html": word("page.html", "out/page.html", ".")}), CHECKPOINTS)
+COMPARE = given(options(SCORED | {"--errors": SWITCH, "--html": PAGE}), CHECKPOINTS)
 SCORE = given(
     options(SCORED | {
         "--checkpoint": word("small", "bytes"), "--worst": whole(1, 9), "--newlines": TEXT_OPTIONS["--newlines"],
@@ -183,7 +185,7 @@ INSPECT = given(st.sampled_from(sorted(VIEWS)).flatmap(
         st.just(name),
         options({
             "--text": word("text.txt", "bytes.bin", "empty.txt", "-"), "--length": whole(1, 600), "--json": SWITCH,
-            "--html": word("page.html", "out/page.html", "."),
+            "--html": PAGE,
             **{flag(option): st.sampled_from(["a=b", "a=[", "=", "a=(?P<", "", "digit=\\d"])
                if isinstance(spec.default, tuple) else whole(1, 12) for option, spec in VIEWS[name].options},
         }),
