@@ -162,3 +162,13 @@ def test_the_figures_of_how_good_are_those_of_the_committed_results():
         f"{mean('shakespeare-512', dynamic):.3f} nats per character with it and {mean('shakespeare-512', carried):.3f}"
         in README
     )
+
+
+def test_the_sizes_of_compressed_text_are_those_of_the_committed_results():
+    found = json.loads((ROOT / "benchmarks" / "results" / "compress.json").read_text())["texts"]["validation"]
+    assert f"The validation split of tiny Shakespeare, {found['bytes']:,} bytes" in README
+    for name, command in (("gzip", "gzip -9"), ("bzip2", "bzip2 -9"), ("xz", "xz -9e")):
+        assert f"| {command} | {found[name]['bytes']:,} | | |" in README
+    for one in found["charrnn"]:
+        size = f"{one['bytes']:,} | {one['over_promise'] * 100:.2f} %"
+        assert f"| {one['model']} | {size} | {one['with_model']:,} |" in README
