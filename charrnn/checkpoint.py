@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -304,6 +304,16 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
 def runs_below(root: Path, file: str) -> list[Path]:
     """That file of every run below ``root``, in its own folder or in one of a folder of runs."""
     return [path for path in (*root.glob(f"*/{file}"), *root.glob(f"*/*/{file}")) if path.is_file()]
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Names of checkpoints for a table: their runs' folders where these tell them apart, else the paths.
+
+    >>> short_names([Path("a/best.safetensors"), Path("b/best.safetensors")]), short_names([Path("x")])
+    (['a', 'b'], ['x'])
+    """
+    short = [path.parent.name or str(path) for path in paths]
+    return short if len(set(short)) == len(short) else list(map(str, paths))
 
 
 def run_name(folder: Path, root: Path = Path("checkpoints")) -> str:

@@ -154,13 +154,8 @@ def _errors(models: Sequence[Scored], codes: NDArray[np.integer[Any]]) -> dict[s
     }
 
 
-def _names(paths: list[str]) -> list[str]:
-    """Short names for a table: a run's folder where that tells them apart."""
-    short = [Path(path).parent.name or path for path in paths]
-    return short if len(set(short)) == len(short) else paths
-
-
 def _report(document: dict[str, Any]) -> Report:
+    from charrnn.checkpoint import short_names
     from charrnn.inspection.differences import error_blocks, map_blocks
     from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
 
@@ -168,7 +163,7 @@ def _report(document: dict[str, Any]) -> Report:
         return f"{value:.4f}" + ("" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.4f}")
 
     models = document["models"]
-    names = _names([model["checkpoint"] for model in models])
+    names = short_names([Path(model["checkpoint"]) for model in models])
     figures = [
         [
             name,

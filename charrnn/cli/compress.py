@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import options
+from charrnn.cli.output import check_output, write_output
 from charrnn.errors import UsageError
 
 SUFFIX = ".crnn"
@@ -60,7 +61,7 @@ def compress_command(
     begin = time.monotonic()
     with progress_bar("compressing", quiet or json) as progress:
         done = compress(model, data, progress)
-    _write(target, done.blob)
+    write_output(target, done.blob)
     seconds = time.monotonic() - begin
     size, bits = len(done.blob), 8 * len(done.blob)
     document: dict[str, Any] = {
@@ -121,7 +122,7 @@ def decompress_command(
     begin = time.monotonic()
     with progress_bar("decompressing", quiet or json) as progress:
         data = decompress(model, blob, file, progress)
-    _write(target, data)
+    write_output(target, data)
     seconds = time.monotonic() - begin
     document: dict[str, Any] = {
         "schema": 1,
@@ -149,10 +150,7 @@ def _target(name: str, force: bool) -> Path:
         UsageError: no file can be there, or one is, and is not to be replaced.
     """
     path = Path(name)
-    if not path.name or path.is_dir():
-        raise UsageError(f"--output {name}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {name}: there is no such folder; make it, or name another file")
+    check_output("--output", path)
     if path.exists() and not force:
         raise UsageError(f"{name}: is there already; add --force to replace it, or name another --output")
     return path
@@ -175,13 +173,3 @@ def _bytes(name: str) -> bytes:
         raise unreadable(name, error) from error
     except ValueError as error:  # a NUL in the name
         raise TextError(f"{name!r}: cannot be the name of a file") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    from charrnn.files import atomic_write
-
-    if path.exists() and not path.is_file():  # a pipe or a device is written to, and not replaced
-        path.write_bytes(data)
-        return
-    with atomic_write(path.resolve(), len(data)) as stream:  # a link stays one
-        stream.write(data)

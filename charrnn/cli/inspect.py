@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import options
+from charrnn.cli.output import check_output, write_output
 from charrnn.errors import UsageError
 from charrnn.inspection import LONGEST, VIEWS, Option, View
 
@@ -80,18 +81,9 @@ def write(path: Path, page: str) -> None:
         ResourceError: it cannot be written there.
     """
     from charrnn.cli.console import note
-    from charrnn.files import atomic_write
 
-    if not path.name or path.is_dir():
-        raise UsageError(f"--html {path}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"--html {path}: there is no such folder; make it, or name another file")
-    data = page.encode("utf-8", "replace")
-    if path.exists() and not path.is_file():  # a pipe or a device is written to, and not replaced
-        path.write_bytes(data)
-    else:
-        with atomic_write(path.resolve()) as stream:  # a link stays one
-            stream.write(data)
+    check_output("--html", path)
+    write_output(path, page.encode("utf-8", "replace"))
     note(f"wrote {path}")
 
 

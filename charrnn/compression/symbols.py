@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.data.vocabulary import Vocabulary, to_codes
+from charrnn.data.vocabulary import Vocabulary, from_codes, to_codes
 
 Ids = NDArray[np.int64]
 
@@ -76,8 +76,7 @@ class Spelling:
         codes[lost] = self._missing(symbols.ranks)
         if not self._text:
             return codes.astype(np.uint8).tobytes()
-        text = codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-        return text.encode("utf-8", "surrogateescape")
+        return from_codes(codes).encode("utf-8", "surrogateescape")
 
     def _missing(self, ranks: Ids) -> Ids:
         """Code points, or bytes, of values outside the vocabulary."""

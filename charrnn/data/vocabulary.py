@@ -148,3 +148,8 @@ def to_codes(text: str, unit: Unit) -> NDArray[np.integer]:
     if unit == "byte":
         return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
+
+
+def from_codes(codes: NDArray[np.integer]) -> str:
+    """The text of code points, (N,)."""
+    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")

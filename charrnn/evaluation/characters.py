@@ -77,11 +77,6 @@ def punctuation_in(codes: Codes, unit: Unit = "char") -> NDArray[np.bool_]:
     return found
 
 
-def spelled(codes: Codes) -> str:
-    """The text, one character for each code."""
-    return codes.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-
-
 def _each(codes: Codes, kind: Callable[[str], int]) -> NDArray[np.uint8]:
     """A number for each character, (N,), worked out once for each different one."""
     table = np.zeros(int(codes.max(initial=0)) + 1, np.uint8)

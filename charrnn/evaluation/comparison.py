@@ -19,22 +19,26 @@ from charrnn.architectures import title
 from charrnn.checkpoint import Checkpoint
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.evaluator import scoring_engine
-from charrnn.evaluation.metrics import Figures, block_lengths, by_block, measure, ratio_interval, unknown_cost
+from charrnn.evaluation.metrics import Figures, block_lengths, measure, ratio_interval, unknown_cost
 from charrnn.evaluation.surprisal import Ids, Piece, surprisals
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One model's figures on the text; ``sums`` are the nats of its blocks, ``seconds`` the time it took.
+    """One model's figures on the text, and ``seconds``, the time it took.
 
     ``nats`` has those of each character, (N,), where they are kept, and is empty where not.
     """
 
     checkpoint: Checkpoint
     figures: Figures
-    sums: NDArray[np.float64]
     seconds: float
     nats: NDArray[np.float32]
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """The nats of its blocks, for pairing."""
+        return np.array(self.figures.block_nats)
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,13 @@ def score(checkpoint: Checkpoint, ids: Ids, num_bytes: int, device: str = "auto"
         raise TextError("the text to compare on is empty; a perplexity needs at least one character")
     vocabulary = checkpoint.vocabulary
     engine = scoring_engine(checkpoint, len(ids), device)
-    sums = np.zeros(len(block_lengths(len(ids))))
     kept = np.zeros(len(ids) if keep else 0, np.float32)
     begin = time.perf_counter()
     pieces = surprisals(engine, ids, vocabulary.index("\n"))
     if keep:
         pieces = _kept(pieces, ids, vocabulary.unknown, unknown_cost(vocabulary), kept)
-    figures = measure(
-        _tallied(pieces, ids, vocabulary.unknown, unknown_cost(vocabulary), sums), ids, vocabulary, num_bytes
-    )
-    return Scored(checkpoint, figures, sums, time.perf_counter() - begin, kept)
+    figures = measure(pieces, ids, vocabulary, num_bytes)
+    return Scored(checkpoint, figures, time.perf_counter() - begin, kept)
 
 
 def _kept(pieces: Iterable[Piece], ids: Ids, unknown: int, cost: float, kept: NDArray[np.float32]) -> Iterator[Piece]:
@@ -104,16 +105,6 @@ def _kept(pieces: Iterable[Piece], ids: Ids, unknown: int, cost: float, kept: ND
     for start, nats in pieces:
         stop = start + len(nats)
         kept[start:stop] = nats + cost * (np.asarray(ids[start:stop]) == unknown)
-        yield start, nats
-
-
-def _tallied(
-    pieces: Iterable[Piece], ids: Ids, unknown: int, cost: float, sums: NDArray[np.float64]
-) -> Iterator[Piece]:
-    """The pieces as they are; on the way their nats, the cost of unseen characters included, are added up by block."""
-    lengths = block_lengths(len(ids))
-    for start, nats in pieces:
-        sums += by_block(start, nats + cost * (np.asarray(ids[start : start + len(nats)]) == unknown), lengths)
         yield start, nats
 
 

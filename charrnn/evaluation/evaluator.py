@@ -16,7 +16,7 @@ from charrnn.data.corpus import Corpus, PrepareSettings, is_corpus, resolve
 from charrnn.data.reading import Reader
 from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
-from charrnn.data.vocabulary import Unit, Vocabulary, to_codes
+from charrnn.data.vocabulary import Unit, Vocabulary, from_codes, to_codes
 from charrnn.decoding.engine import Engine, engine_for, together
 from charrnn.decoding.ensemble import Model, members
 from charrnn.decoding.generator import Sample, read
@@ -276,7 +276,7 @@ class Spelled:
         """A piece of it; U+FFFD stands for bytes that are not UTF-8."""
         if self.unit == "byte":
             return self.codes[place].astype(np.uint8).tobytes().decode("utf-8", "replace")
-        return self.codes[place].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        return from_codes(self.codes[place])
 
 
 def spelled(

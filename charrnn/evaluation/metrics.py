@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -23,7 +23,8 @@ class Figures:
     ``nats`` and ``characters`` are the sums; ``unseen`` counts the characters outside the vocabulary and
     ``unseen_nats`` is their part of ``nats``; ``bytes`` is the text's length in UTF-8. ``interval`` is a 95 %
     confidence interval of the nats per character from the means of 64 contiguous blocks, which allows for
-    neighbouring characters not being independent; ``None`` for a text too short for it.
+    neighbouring characters not being independent; ``None`` for a text too short for it. ``block_nats`` are the sums of
+    these blocks.
     """
 
     characters: int
@@ -32,6 +33,7 @@ class Figures:
     unseen_nats: float
     bytes: int
     interval: tuple[float, float] | None
+    block_nats: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def nats_per_char(self) -> float:
@@ -107,7 +109,9 @@ def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes
             unseen += int(missing.sum())
             unseen_nats += float(nats[missing].sum())
         sums += by_block(start, nats, lengths)
-    return Figures(len(ids), unseen, float(sums.sum()), unseen_nats, num_bytes, ratio_interval(sums, lengths))
+    return Figures(
+        len(ids), unseen, float(sums.sum()), unseen_nats, num_bytes, ratio_interval(sums, lengths), tuple(sums.tolist())
+    )
 
 
 def block_lengths(characters: int) -> NDArray[np.int64]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.data.vocabulary import Vocabulary
-from charrnn.evaluation.characters import NEWLINE, QUOTE, SPACE, Codes, classes_of, punctuation_in, spelled, words_of
+from charrnn.data.vocabulary import Vocabulary, from_codes
+from charrnn.evaluation.characters import NEWLINE, QUOTE, SPACE, Codes, classes_of, punctuation_in, words_of
 from charrnn.evaluation.errors import HALF, LIMIT, Surprisals
 from charrnn.evaluation.ngram import NGram
 
@@ -97,13 +97,13 @@ def _oracles(
     unit = vocabulary.unit
     classes = classes_of(codes, unit)
     before = np.append(NEWLINE, classes[:-1])
-    words = _Words(spelled(codes), *words_of(classes))
+    words = _Words(from_codes(codes), *words_of(classes))
     lengths = tuple(f"n up to {n}" for n in range(1, ORDER + 1))
     yield "n-gram", lengths, lambda places: lowest_order(places, codes, training, vocabulary) - 1
     reaches = tuple(f"in the last {n:,}" for n in MEMORY)
     yield "long memory", reaches, lambda places: np.searchsorted(MEMORY, words.distances(places))
     times = ("never seen", *(f"seen up to {n}x" for n in range(1, RARE + 1)))
-    yield "rare word", times, lambda places: words.counts(places, spelled(training), classes_of(training, unit))
+    yield "rare word", times, lambda places: words.counts(places, from_codes(training), classes_of(training, unit))
     follows = np.where(before == NEWLINE, 1, np.where((before == SPACE) | (before == QUOTE), 0, 2))
     yield "word model", ("after a space or quote", "after a newline"), lambda places: follows[places]
     yield "punctuation", ("",), lambda places: np.where(punctuation_in(codes, unit)[places], 0, 1)

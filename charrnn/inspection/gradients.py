@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.cells import CELLS
-from charrnn.checkpoint import Checkpoint
+from charrnn.checkpoint import Checkpoint, short_names
 from charrnn.inspection.activations import run
 from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
 from charrnn.inspection.subject import Subject
@@ -93,7 +92,7 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
     for each in subjects:
         each.require(2)
     reach = min(reach, *(len(each.ids) - 1 for each in subjects))
-    ks, names = distances(reach), names_of(subjects)
+    ks, names = distances(reach), short_names([each.checkpoint.path or Path("model") for each in subjects])
     models: list[dict[str, Any]] = []
     blocks: list[Block] = [Note("Norms of d loss(t) / d state(t - k), through all paths: how far back a loss reaches.")]
     for name, each in zip(names, subjects, strict=True):
@@ -131,13 +130,6 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
         "models": models,
     }
     return Report("Gradients", blocks, document)
-
-
-def names_of(subjects: Sequence[Subject]) -> list[str]:
-    """Short names: of the runs where these tell the models apart."""
-    paths = [each.checkpoint.path or Path("model") for each in subjects]
-    short = [path.parent.name or path.name for path in paths]
-    return short if len(set(short)) == len(short) else list(map(str, paths))
 
 
 def while_trained(name: str, subject: Subject) -> Series | None:

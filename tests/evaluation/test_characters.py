@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.data.vocabulary import to_codes
-from charrnn.evaluation.characters import CLASSES, classes_of, punctuation_in, spelled, words_of
+from charrnn.data.vocabulary import from_codes, to_codes
+from charrnn.evaluation.characters import CLASSES, classes_of, punctuation_in, words_of
 
 #: A letter for each class, in their order.
 SHORT = "n_bqwido"
@@ -54,4 +54,4 @@ def test_words_are_runs_of_letters_with_apostrophes_between(text: str) -> None:
 def test_punctuation_and_symbols() -> None:
     text = "a.1 +—“ \n"
     assert punctuation_in(to_codes(text, "char")).tolist() == [c in ".+—“" for c in text]
-    assert spelled(to_codes(text, "char")) == text
+    assert from_codes(to_codes(text, "char")) == text
