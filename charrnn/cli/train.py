@@ -17,6 +17,7 @@ from charrnn.cli.settings import config_of, with_settings
 from charrnn.errors import Stopped, UsageError
 
 if TYPE_CHECKING:
+    from charrnn.cli.console import Facts
     from charrnn.data.corpus import Corpus
     from charrnn.training.events import Finished
     from charrnn.training.session import Session
@@ -208,15 +209,22 @@ def _closing(session: Session, finished: Finished) -> None:
             f"perplexity {perplexity(nats):.3f}, over {finished.validation_characters:,} characters",
             "bold",
         )
+    if session.trainer.config.model.kind == "ngram":
+        fact("counted", f"{session.trainer.num_parameters:,} n-grams in {_time(finished.seconds)}")
+    else:
+        _tell_training(fact, finished)
+    fact("files", f"{session.run.folder}/")
+    fact("next", f"charrnn sample {shlex.quote(session.run.name)}", "green")
+    fact.print()
+
+
+def _tell_training(fact: Facts, finished: Finished) -> None:
     early = " (stopped early: no new best)" if finished.reason == "early" else ""
     fact(
         "trained",
         f"{finished.step:,} steps, {finished.epoch:.2f} epochs, {_time(finished.seconds)}{early}; "
         f"best at step {finished.best_step or finished.step:,}",
     )
-    fact("files", f"{session.run.folder}/")
-    fact("next", f"charrnn sample {shlex.quote(session.run.name)}", "green")
-    fact.print()
 
 
 def _time(seconds: float) -> str:

@@ -61,6 +61,8 @@ class History:
 def heading(session: Session, event: Started) -> str:
     """What is trained on what, where."""
     model = session.trainer.config.model
+    if model.kind == "ngram":  # how many n-grams there are is known when they are counted
+        return f"{session.run.name}: {title(model)}, counting"
     return (
         f"{session.run.name}: {title(model)}, {event.parameters:,} "
         f"parameters, {event.batch_size} streams, {event.windows_per_epoch:,} steps an epoch; {event.compute}"

@@ -85,6 +85,16 @@ def test_it_is_trained_sampled_scored_and_described_by_the_same_commands(folder:
     assert beam <= greedy + 1e-6
 
 
+def test_counting_says_how_many_n_grams_there_are_and_nothing_of_steps(folder: Path) -> None:
+    done = call("train", "text.txt", "--model", "ngram", "--order", "3")
+    said = done.stdout + done.stderr
+    checkpoint = Checkpoint.load(folder / "checkpoints/text/best.safetensors")
+    assert f"{checkpoint.parameters:,} n-grams in" in said
+    assert "n-gram order 3, counting" in said
+    assert "steps" not in said
+    assert "0 parameters" not in said
+
+
 def test_an_ensemble_with_a_network_is_the_mean_of_their_probabilities(folder: Path) -> None:
     run("train", "text.txt", "--model", "ngram", "--run", "counts", "-q")
     run("train", "text.txt", "--hidden-size", "8", "--steps", "5", "--device", "cpu", "--run", "network", "-q")
