@@ -110,7 +110,7 @@ def atomic_write(
     except (OSError, MemoryError) as error:
         raise _unwritable(path, error, needed) from error
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _unwritable(path: Path, error: OSError | MemoryError, needed: int | None = None) -> ResourceError:
@@ -125,8 +125,8 @@ def _reason(error: OSError | MemoryError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "out of memory"
 
 
-def _remove(path: Path) -> None:
-    # A failing disk may keep it; whoever starts next clears what is left.
+def remove(path: Path) -> None:
+    """Remove a file, if it is there; a failing disk may keep it."""
     with contextlib.suppress(OSError, MemoryError):
         os.unlink(path)
 
@@ -150,13 +150,13 @@ def link(source: Path, target: Path) -> None:
     except (OSError, MemoryError) as error:
         raise _unwritable(target, error) from error
     finally:
-        _remove(temporary)  # renaming one name of a file to another does nothing
+        remove(temporary)  # renaming one name of a file to another does nothing
 
 
 def clear_temporaries(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder that nobody else writes to."""
     for path in folder.glob(f".*{TEMPORARY}"):
-        _remove(path)
+        remove(path)
 
 
 class Log:

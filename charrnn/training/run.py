@@ -15,9 +15,9 @@ from typing import Any
 from charrnn.checkpoint import BEST, LAST, Checkpoint, run_name
 from charrnn.config import Config
 from charrnn.errors import CheckpointError, ResourceError, UsageError
-from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link, make_folder, read_json
+from charrnn.files import TEMPORARY, Hold, Log, atomic_write, clear_temporaries, link, make_folder, read_json, remove
 from charrnn.training.card import model_card
-from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, WentBack
+from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started, WentBack
 from charrnn.training.plot import loss_plot
 from charrnn.visible import show
 
@@ -94,6 +94,11 @@ class Run:
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.folder / LAST
+
+    @property
+    def has_card(self) -> bool:
+        """Whether the training came to an end, if only for now."""
+        return (self.folder / CARD).is_file()
 
     @classmethod
     def create(
@@ -186,6 +191,8 @@ class Run:
                 log.write(b"")  # they are there from the beginning, if empty
             for event in events:
                 match event:
+                    case Started():
+                        remove(self.folder / CARD)  # it was of an earlier end
                     case Report():
                         metrics.write(json.dumps(event.to_json(), allow_nan=False).encode() + b"\n")
                     case Preview():

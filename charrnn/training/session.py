@@ -162,11 +162,12 @@ def resume(
     compute = choose_compute(config.training.device, config.training.precision)
     _say_differences(last, compute, notify)
     trainer = Trainer(config, corpus, compute, resume=last, notify=notify)
-    if trainer.progress() >= 1:
+    # The card is what a training writes last. A finished one without it was killed in between, and has its end to come.
+    if trainer.progress() >= 1 and run.has_card:
         raise UsageError(
             f"{path}: {FINISHED} ({trainer.step:,} steps); go on with a longer --epochs, --steps or --time-limit"
         )
-    if trainer.exhausted():
+    if trainer.exhausted() and run.has_card:
         raise UsageError(f"{path}: {EXHAUSTED}; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
     rewind(run.logs(notify), last)

@@ -16,7 +16,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.cli import app
 from charrnn.config import Config, TrainingConfig
 from charrnn.data.corpus import Corpus
-from charrnn.errors import CheckpointError, ResourceError, TextError
+from charrnn.errors import CheckpointError, ResourceError, TextError, UsageError
 from charrnn.training import session
 from charrnn.training.events import Report
 from charrnn.training.run import Run
@@ -94,6 +94,40 @@ def test_a_run_that_was_killed_before_its_first_step_goes_on_from_there(corpus, 
     resumed = session.resume(Config(), root=tmp_path / "runs", name="run")
     assert resumed.trainer.step == 0
     assert list(resumed.events())[-1].step == 24
+
+
+@pytest.mark.parametrize("patience", [0, 1], ids=["finished", "stopped early"])
+def test_a_run_that_was_killed_between_its_last_save_and_its_end_is_ended_and_then_refused(corpus, tmp_path, patience):
+    # Weights that leap about find no new best for long.
+    training = {"patience": patience, **({"validate_every": "1", "learning_rate": 0.3} if patience else {})}
+    whole = session.begin(corpus, small_config(**training), root=tmp_path / "whole", name="run")
+    end = list(whole.events())[-1]
+    assert end.reason == ("early" if patience else "done")
+    running = session.begin(corpus, small_config(**training), root=tmp_path / "part", name="run")
+    with contextlib.closing(running.events()) as events:
+        while not (Run(running.run.folder).last.is_file() and running.run.saved(print).progress["step"] == end.step):
+            next(events)
+    assert not running.run.has_card
+    resumed = session.resume(Config(), root=tmp_path / "part", name="run")
+    (_, again) = resumed.events()
+    assert (again.reason, again.step) == (end.reason, end.step)
+    assert again.validation_nats_per_char == end.validation_nats_per_char
+    assert figures(running.run.folder) == figures(whole.run.folder)
+    assert same_end(running.run.folder, whole.run.folder)
+    assert running.run.has_card
+    with pytest.raises(UsageError, match="the run is finished" if not patience else "the run stopped early"):
+        session.resume(Config(), root=tmp_path / "part", name="run")
+
+
+def test_a_card_of_an_earlier_end_is_gone_while_a_run_goes_on(corpus, tmp_path):
+    running = session.begin(corpus, small_config(), root=tmp_path / "runs", name="run")
+    list(running.events())
+    assert running.run.has_card
+    longer = session.resume(Config(training=TrainingConfig(steps=40)), root=tmp_path / "runs", name="run")
+    for event in longer.events():
+        if isinstance(event, Report):
+            assert not running.run.has_card
+    assert "40 steps" in (running.run.folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("at", ["threads", "torch", "compute"])
