@@ -31,12 +31,12 @@ CELLS, LAYERS = ("rnn", "lstm", "gru"), (1, 2, 3)
 #: Cells, units and settings of each sweep: the narrower, the more passes they need and the less they learn by heart.
 NARROW = {"batch-size": 32, "dropout": 0, "output-dropout": 0}
 SWEEPS: dict[str, tuple[tuple[str, ...], tuple[int, ...], dict[str, float]]] = {
-    "paper-rnn": (("rnn",), (128, 256), {"epochs": 10} | NARROW),
+    "paper-rnn": (("rnn",), (128, 256), {"epochs": 6} | NARROW),
     "paper-64": (("lstm", "gru"), (64,), {"epochs": 20} | NARROW),
-    "paper-128": (("lstm", "gru"), (128,), {"epochs": 12} | NARROW),
-    "paper-rnn-512": (("rnn",), (512,), {"epochs": 8, "dropout": 0.1, "output-dropout": 0.1}),
-    "paper-256": (("lstm", "gru"), (256,), {"epochs": 8, "dropout": 0.1, "output-dropout": 0.1}),
-    "paper-512": (("lstm", "gru"), (512,), {"epochs": 5, "dropout": 0.2, "output-dropout": 0.2}),
+    "paper-128": (("lstm", "gru"), (128,), {"epochs": 8} | NARROW),
+    "paper-rnn-512": (("rnn",), (512,), {"epochs": 4, "batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}),
+    "paper-256": (("lstm", "gru"), (256,), {"epochs": 6, "batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}),
+    "paper-512": (("lstm", "gru"), (512,), {"epochs": 4, "batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}),
 }
 #: Nats per character on the paper's test text, for 1, 2 and 3 layers.
 PAPER = {

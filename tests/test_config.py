@@ -194,6 +194,16 @@ def test_rate_length_and_dropout_are_those_of_the_width_in_use_whichever_preset_
     assert settled("base", hidden_size=512).training.epochs > settled("base").training.epochs
 
 
+@pytest.mark.parametrize("epochs", [2.0, 20.0])
+@pytest.mark.parametrize("units", [64, 256, 512, 1024])
+def test_a_gru_and_an_rnn_have_half_the_learning_rate_of_an_lstm(units, epochs):
+    def rate(cell):
+        given = Config(ModelConfig(cell=cell, hidden_size=units), TrainingConfig(epochs=epochs))
+        return settle(given, characters=10**6, machine="cpu-amx").config.training.learning_rate
+
+    assert rate("gru") == rate("rnn") == pytest.approx(rate("lstm") / 2, abs=0.0005)
+
+
 def test_a_wider_model_passes_the_text_less_often_in_the_same_time_and_drops_less():
     def dropped(**model):
         given_ = Config(ModelConfig(**model), TrainingConfig(time_limit=600))
