@@ -74,19 +74,21 @@ CORPORA = {
 class Row:
     """A model: what it is trained on, the options of ``charrnn train``, the seeds, the ways to score it.
 
-    ``without`` says, in the table of ablations, what it lacks.
+    ``of`` names the row that it differs from in one thing, and ``change`` says in which: it is a line of that row's own
+    table.
     """
 
     corpus: str
     options: str
     seeds: tuple[int, ...] = (0,)
     scoring: tuple[str, ...] = (STATEFUL,)
-    without: str = ""
+    of: str = ""
+    change: str = ""
 
 
 def options(settings: Mapping[str, float | str]) -> str:
-    """As they are typed."""
-    return " ".join(f"--{name} {value}" for name, value in settings.items())
+    """As they are typed; a value that is empty is a switch's."""
+    return " ".join(f"--{name} {value}".rstrip() for name, value in settings.items())
 
 
 #: What predicts tiny Shakespeare best. The other rows change what they must.
@@ -96,7 +98,7 @@ RECIPE: dict[str, float | str] = {
 }  # fmt: skip
 LIGHTER = {"dropout": 0.15, "output-dropout": 0.15}
 HEAVIER = {"dropout": 0.25, "output-dropout": 0.25, "epochs": 8, "validate-every": 637}
-#: What a row of the ablations then lacks, and what it changes for that.
+#: What a row of the ablations lacks, and what it changes for that.
 ABLATIONS: dict[str, tuple[str, dict[str, float | str]]] = {
     "dropout": ("dropout between layers and before the output", {"dropout": 0, "output-dropout": 0}),
     "whole-weights": ("recurrent weights that are all there", {"weight-dropout": 0.2}),
@@ -108,6 +110,38 @@ ABLATIONS: dict[str, tuple[str, dict[str, float | str]]] = {
     "windows": ("windows of 128: 64", {"sequence-length": 64}),
     "batch": ("batches of 32: 64", {"batch-size": 64}),
 }
+#: A training short enough that one thing after another can be tried on it,
+STUDY: dict[str, float | str] = {
+    "hidden-size": 256, "embedding-size": 64, "dropout": 0.1, "output-dropout": 0.1, "batch-size": 64,
+    "sequence-length": 64, "learning-rate": 0.01, "epochs": 6,
+}  # fmt: skip
+#: and the things: what, and by which settings.
+TRIED: dict[str, tuple[str, dict[str, float | str]]] = {
+    "input": ("dropout of the input", {"input-dropout": 0.1}),
+    "between": ("no dropout between layers", {"dropout": 0}),
+    "output": ("no dropout before the output", {"output-dropout": 0}),
+    "weights": ("recurrent weights dropped", {"weight-dropout": 0.2}),
+    "no-decay": ("no weight decay", {"weight-decay": 0}),
+    "decay": ("ten times the weight decay", {"weight-decay": 0.1}),
+    "averaging": ("no averaged weights", {"averaging": 0}),
+    "residual": ("residual connections", {"connections": "residual"}),
+    "dense": ("dense connections", {"connections": "dense"}),
+    "norm": ("layer normalisation", {"layer-norm": ""}),
+    "deep": ("four layers", {"num-layers": 4}),
+    "deep-residual": (
+        "four layers, residual and normalised", {"num-layers": 4, "connections": "residual", "layer-norm": ""}
+    ),
+    "vectors-16": ("vectors of 16 for characters", {"embedding-size": 16}),
+    "vectors-256": ("vectors of 256", {"embedding-size": 256}),
+    "windows-32": ("windows of 32", {"sequence-length": 32}),
+    "windows-128": ("windows of 128", {"sequence-length": 128}),
+    "batch-32": ("batches of 32", {"batch-size": 32}),
+    "batch-128": ("batches of 128", {"batch-size": 128}),
+    "resets": ("states never emptied", {"state-reset": 0}),
+    "constant": ("a constant learning rate", {"schedule": "constant"}),
+    "slower": ("half the learning rate", {"learning-rate": 0.005}),
+    "faster": ("twice the learning rate", {"learning-rate": 0.02}),
+}  # fmt: skip
 #: The best found of half its width, which many passes do not spoil.
 NARROWER: dict[str, float | str] = {
     "hidden-size": 512, "dropout": 0.25, "output-dropout": 0.25, "weight-dropout": 0.3, "batch-size": 32,
@@ -120,9 +154,18 @@ ROWS = {
     "shakespeare-512": Row("shakespeare", options(NARROWER), (0, 1), (STATEFUL, WINDOWS, DYNAMIC)),
     "warpeace": Row("warpeace", options(RECIPE | HEAVIER), scoring=(STATEFUL, DYNAMIC)),
     "linux": Row("linux", options(RECIPE | LIGHTER | {"epochs": 4, "validate-every": 1364})),
+    "study": Row("shakespeare", options(STUDY), (0, 1, 2)),
 } | {
-    f"ablation-{name}": Row("shakespeare", options(RECIPE | change), scoring=(STATEFUL,), without=title)
-    for name, (title, change) in ABLATIONS.items()
+    f"{prefix}-{name}": Row("shakespeare", options(settings | change), of=of, change=title)
+    for prefix, of, settings, changes in (
+        ("ablation", "shakespeare", RECIPE, ABLATIONS), ("study", "study", STUDY, TRIED)
+    )
+    for name, (title, change) in changes.items()
+}  # fmt: skip
+#: Above the columns of a table of rows that differ from another in one thing, by that other.
+DIFFERENCES = {
+    "shakespeare": "`shakespeare`, seed 0, without | that is | nats per character | more than with it",
+    "study": "`study`, seed 0, with | that is | nats per character | more than without",
 }
 
 
@@ -150,11 +193,9 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
         finish(run)
     else:
         charrnn(*command, "-q")
-    curves = HERE / "curves"
-    curves.mkdir(exist_ok=True)
-    (curves / f"{name}-{seed}.svg").write_text(
-        loss_plot(Run(folder).metrics(), f"{name}, seed {seed}"), encoding="utf-8"
-    )
+    if not row.of:
+        curve = loss_plot(Run(folder).metrics(), f"{name}, seed {seed}")
+        (HERE / "curves" / f"{name}-{seed}.svg").write_text(curve, encoding="utf-8")
     figures = {}
     for way in row.scoring:
         scoring = ["eval", run, "--split", CORPORA[row.corpus].scored, *SCORING[way]]
@@ -177,9 +218,9 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
 
 def check(last: Path, row: Row, seed: int) -> None:
     """Raises SystemExit if a run was begun with other settings than the row's: it is from before a change."""
-    words = shlex.split(row.options)
     values: dict[str, Any] = {
-        option[2:].replace("-", "_"): literal(value) for option, value in zip(words[::2], words[1::2], strict=True)
+        option[2:].replace("-", "_"): literal(value) if value else True
+        for option, _, value in (each.partition(" ") for each in pairs(row.options))
     }
     preset = values.pop("preset", "auto")
     model = {name: values.pop(name) for name in [*values] if name in ModelConfig.names()}
@@ -280,36 +321,33 @@ def measure(name: str, texts: Path | None, seeds: list[int] | None) -> None:
 def tables() -> str:
     """Figures of each row, mean over its seeds, what each ingredient is worth, and commands and records below."""
     rows = json.loads(JSON.read_text())["rows"]
-    lines, details, ablations = [], [], []
-    for name in (name for name in ROWS if name in rows):
+    lines, details = [], []
+    for name in (name for name in ROWS if name in rows and not ROWS[name].of):
         runs = rows[name]["runs"]
-        if ROWS[name].without:
-            ablations.append((name, runs[0]["figures"][STATEFUL]["nats_per_char"]))
-            continue
         for way in runs[0]["figures"]:
             nats = [run["figures"][way]["nats_per_char"] for run in runs]
             each = ", ".join(f"{value:.4f}" for value in nats)
             lines.append([name, way, f"{mean(nats):.4f}", each if len(nats) > 1 else "", minutes(runs)])
         details.append(detail(name, runs))
     parts = [table("row | scored | nats per character | by seed | minutes of training", lines)]
-    if ablations and "shakespeare" in rows:
-        (best,) = (run["figures"][STATEFUL]["nats_per_char"] for run in rows["shakespeare"]["runs"] if run["seed"] == 0)
-        ablations.sort(key=lambda each: each[1], reverse=True)
-        title = "`shakespeare`, seed 0, without | that is | nats per character | more than with it"
-        parts.append(table(title, ([*without(name), f"{n:.4f}", f"{n - best:+.4f}"] for name, n in ablations)))
+    for of, head in DIFFERENCES.items():
+        figures = {name: rows[name]["runs"][0]["figures"][STATEFUL]["nats_per_char"] for name in rows}
+        others = sorted((name for name in rows if ROWS[name].of == of), key=lambda name: figures[name], reverse=True)
+        if others and of in rows:
+            changed = [(ROWS[name].change, typed(name), figures[name]) for name in others]
+            parts.append(table(head, ([*what, f"{n:.4f}", f"{n - figures[of]:+.4f}"] for *what, n in changed)))
     return "\n".join([*parts, *details])
 
 
-def without(name: str) -> tuple[str, str]:
-    """What an ablation lacks, and the options that take it away."""
-    changed = [option for option in pairs(ROWS[name].options) if option not in pairs(ROWS["shakespeare"].options)]
-    return ROWS[name].without, f"`{' '.join(changed)}`"
+def typed(name: str) -> str:
+    """The options in which a row differs from the one it is compared with."""
+    whole = pairs(ROWS[ROWS[name].of].options)
+    return f"`{' '.join(option for option in pairs(ROWS[name].options) if option not in whole)}`"
 
 
 def pairs(options: str) -> list[str]:
     """Each option with its value."""
-    words = shlex.split(options)
-    return [f"{option} {value}" for option, value in zip(words[::2], words[1::2], strict=True)]
+    return ["--" + each.strip() for each in options.split("--")[1:]]
 
 
 def minutes(runs: list[dict[str, Any]]) -> str:
