@@ -113,7 +113,7 @@ ABLATIONS: dict[str, tuple[str, dict[str, float | str]]] = {
 #: A training short enough that one thing after another can be tried on it,
 STUDY: dict[str, float | str] = {
     "hidden-size": 256, "embedding-size": 64, "dropout": 0.1, "output-dropout": 0.1, "batch-size": 64,
-    "sequence-length": 64, "learning-rate": 0.01, "epochs": 6,
+    "sequence-length": 64, "learning-rate": 0.01, "epochs": 4,
 }  # fmt: skip
 #: and the things: what, and by which settings.
 TRIED: dict[str, tuple[str, dict[str, float | str]]] = {
