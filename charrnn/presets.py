@@ -110,7 +110,7 @@ def settle(given: Config, *, characters: int, machine: str, preset: str = "auto"
     if training.batch_size is training.steps is None and machine != "cuda" and passes * characters < FEW:
         usual = dataclasses.replace(usual, batch_size=SMALL_BATCH_SIZE)
         reasons.append(f"batch {SMALL_BATCH_SIZE}: smaller and more steps, for a short training")
-    share = next(share for most, share in DROPOUT if passes <= most)
+    share = _dropout(model, passes, characters)
     dropped = ModelConfig(dropout=share, output_dropout=share)
     for recipe in RECIPES:
         if units >= recipe.units and passes > recipe.passes:
@@ -184,7 +184,7 @@ def _settle_baseline(given: Config, characters: int, machine: str, preset: str) 
         reasons.append(f"{epochs:g} epochs: enough for this size on a text of {characters:,} characters")
     settled = training.over(dataclasses.replace(TRAINING, learning_rate=BASELINE_RATES[kind]))
     passes = expected_epochs(settled, characters, speed(model, machine))
-    share = next(share for most, share in DROPOUT if passes <= most)
+    share = _dropout(model, passes, characters)
     return Choice(Config(model.over(ModelConfig(dropout=share)), settled), tuple(reasons))
 
 
@@ -195,6 +195,14 @@ FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 
 #: Passes over the text up to which a share of the units is dropped.
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
+
+
+def _dropout(model: ModelConfig, passes: float, characters: int) -> float:
+    """The share for a model. One with fewer weights than the text has characters cannot learn it by heart so soon: a
+    2 x 128 LSTM that passes tiny Shakespeare 8 times has 1.526 nats with nothing dropped, and 1.545 with a tenth."""
+    weights = sum(map(math.prod, weight_shapes(model, 0).values()))
+    return next(share for most, share in DROPOUT if passes * min(1.0, weights / characters) <= most)
+
 
 #: Passes over the text when nobody says how many: at most so many, and so many of the widest, which then knows a text
 #: of a million characters. Of a shorter one it needs more, or it would have learnt nothing yet.

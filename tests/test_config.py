@@ -212,6 +212,17 @@ def test_a_wider_model_passes_the_text_less_often_in_the_same_time_and_drops_les
     assert dropped() > dropped(hidden_size=1024)
 
 
+def test_a_model_with_fewer_weights_than_the_text_has_characters_drops_less_and_the_narrowest_nothing():
+    def dropped(units, characters):
+        given_ = Config(ModelConfig(hidden_size=units), TrainingConfig(epochs=12.0))
+        model = settle(given_, characters=characters, machine="cpu-amx").config.model
+        return model.dropout, model.output_dropout
+
+    assert dropped(64, 10**4) == dropped(256, 10**5) == dropped(256, 10**6) == (0.2, 0.2)
+    assert dropped(64, 10**6) == dropped(256, 10**7) == (0.0, 0.0)
+    assert dropped(256, 3 * 10**6) == (0.1, 0.1)
+
+
 def test_more_time_never_chooses_a_smaller_model():
     sizes = [
         settle(
