@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from charrnn.checkpoint import Checkpoint
 from charrnn.compression.symbols import Symbols
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.decoding.engine import Engine, engine_for, together
-from charrnn.decoding.ensemble import Model, members
+from charrnn.decoding.engine import Engine, engine_for
+from charrnn.decoding.ensemble import Model, engine_of, members
 from charrnn.errors import TextError, UsageError
 
 #: Called with characters done and characters in all.
@@ -86,7 +86,7 @@ def coding_engine(model: Model) -> tuple[tuple[str, ...], Engine]:
     model; or ``torch``, which keeps to one thread here (:func:`one_thread`).
     """
     kinds, engines = zip(*map(_coding_engine, members(model)), strict=True)
-    return kinds, together(engines)
+    return kinds, engine_of(engines, model)
 
 
 def _coding_engine(checkpoint: Checkpoint) -> tuple[str, Engine]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.decoding.alphabet import Alphabet, Places
-from charrnn.decoding.ensemble import EnsembleEngine, Model, members
+from charrnn.decoding.ensemble import Model, engine_of, members
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import ResourceError
 
@@ -91,12 +91,8 @@ def engine_for(model: Model, device: str = "auto", batch: int = 1) -> Engine:
     Raises:
         ResourceError: the device asked for is not there.
     """
-    return together([_engine_for(checkpoint, device, batch) for checkpoint in members(model)])
-
-
-def together(engines: Sequence[Engine]) -> Engine:
-    """One engine of several; of one, itself."""
-    return engines[0] if len(engines) == 1 else EnsembleEngine(engines)
+    engine: Engine = engine_of([_engine_for(checkpoint, device, batch) for checkpoint in members(model)], model)
+    return engine
 
 
 def _engine_for(checkpoint: Checkpoint, device: str, batch: int) -> Engine:

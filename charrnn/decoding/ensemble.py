@@ -1,4 +1,4 @@
-"""Several models as one: the mean of their probabilities, character by character."""
+"""Several models as one: the weighted mean of their probabilities, character by character."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ Floats = NDArray[np.float32]
 class Ensemble:
     """Models of one vocabulary; where a :class:`~charrnn.checkpoint.Checkpoint` is run, this can be.
 
+    Attributes:
+        members: the models, K of them.
+        shares: what part each has in the mean, K numbers whose sum is 1; None for equal ones.
+
     Raises:
         CheckpointError: their vocabularies differ.
     """
 
     members: tuple[Checkpoint, ...]
+    shares: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         first = self.members[0]
@@ -67,6 +72,11 @@ def members(model: Model) -> tuple[Checkpoint, ...]:
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
+def engine_of(engines: Sequence[Any], model: Model) -> Any:
+    """One engine of those of a model's members; of a single one, itself."""
+    return EnsembleEngine(engines, model.shares) if isinstance(model, Ensemble) else engines[0]
+
+
 def load(names: Sequence[str] | None, root: Path = Path("checkpoints")) -> Model:
     """The model of one checkpoint, as :func:`~charrnn.checkpoint.locate` finds it, or the ensemble of several.
 
@@ -85,10 +95,11 @@ class EnsembleEngine:
 
     Args:
         engines: the members, K of them; the state is the tuple of theirs.
+        shares: of each in the mean; None for equal ones.
     """
 
-    def __init__(self, engines: Sequence[Any]) -> None:
-        self.engines = tuple(engines)
+    def __init__(self, engines: Sequence[Any], shares: Sequence[float] | None = None) -> None:
+        self.engines, self.shares = tuple(engines), shares
         self.symbols: int = engines[0].symbols
 
     def initial_state(self, batch_size: int) -> State:
@@ -102,25 +113,32 @@ class EnsembleEngine:
     def step(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
         """ids (B,) → log-probabilities (B, V), new state."""
         found = [engine.step(ids, part) for engine, part in zip(self.engines, state, strict=True)]
-        return mixture([logits for logits, _ in found]), tuple(after for _, after in found)
+        return mixture([logits for logits, _ in found], self.shares), tuple(after for _, after in found)
 
     def run(self, ids: NDArray[np.integer[Any]], state: State) -> tuple[Floats, State]:
         """ids (T, B) → log-probabilities (T, B, V), new state; equal to T steps."""
         found = [engine.run(ids, part) for engine, part in zip(self.engines, state, strict=True)]
-        return mixture([logits for logits, _ in found]), tuple(after for _, after in found)
+        return mixture([logits for logits, _ in found], self.shares), tuple(after for _, after in found)
 
 
-def mixture(logits: Sequence[Floats]) -> Floats:
-    """log((p₁ + … + p_K) / K) of K distributions given by logits (..., V); of one, its logits as they are.
+def mixture(logits: Sequence[Floats], shares: Sequence[float] | None = None) -> Floats:
+    """log(s₁ p₁ + … + s_K p_K) of K distributions given by logits (..., V), with equal shares 1 / K if none are given;
+    of one, its logits as they are.
 
     >>> a, b = np.log(np.float32([0.9, 0.1])), np.log(np.float32([0.3, 0.7])) + 5
     >>> np.exp(mixture([a, b])).round(4).tolist()
     [0.6000000238418579, 0.4000000059604645]
+    >>> np.exp(mixture([a, b], [0.25, 0.75])).round(4).tolist()
+    [0.44999998807907104, 0.550000011920929]
     """
     if len(logits) == 1:
         return logits[0]
     # By logarithms throughout: a probability too small for a float64 is still not zero, and its surprisal finite.
     # A character that all hold for impossible stays so.
-    total = np.logaddexp.reduce([log_softmax(each) for each in logits])
-    mean: Floats = (total - math.log(len(logits))).astype(np.float32)
+    parts = [log_softmax(each) for each in logits]
+    if shares is None:
+        total = np.logaddexp.reduce(parts) - math.log(len(parts))
+    else:
+        total = np.logaddexp.reduce([part + math.log(share) for part, share in zip(parts, shares, strict=True)])
+    mean: Floats = total.astype(np.float32)
     return mean

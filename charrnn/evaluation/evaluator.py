@@ -17,8 +17,8 @@ from charrnn.data.reading import Reader
 from charrnn.data.registry import is_registered
 from charrnn.data.sources import gather
 from charrnn.data.vocabulary import Unit, Vocabulary, from_codes, to_codes
-from charrnn.decoding.engine import Engine, engine_for, together
-from charrnn.decoding.ensemble import Model, members
+from charrnn.decoding.engine import Engine, engine_for
+from charrnn.decoding.ensemble import Model, engine_of, members
 from charrnn.decoding.generator import Sample, read
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
@@ -30,7 +30,9 @@ SHORT_TEXT = 20_000
 
 def scoring_engine(model: Model, characters: int, device: str = "auto") -> Engine:
     """The engine that scores so many characters soonest, in float32."""
-    return together([_scoring_engine(checkpoint, characters, device) for checkpoint in members(model)])
+    engines = [_scoring_engine(checkpoint, characters, device) for checkpoint in members(model)]
+    engine: Engine = engine_of(engines, model)
+    return engine
 
 
 def _scoring_engine(checkpoint: Checkpoint, characters: int, device: str) -> Engine:

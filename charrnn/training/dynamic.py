@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from charrnn.architectures import TEXT
+from charrnn.baselines.ngram import NGramEngine
 from charrnn.checkpoint import Checkpoint, within_reach
-from charrnn.decoding.ensemble import Ensemble, Model, mixture
-from charrnn.decoding.ensemble import members as members_of
+from charrnn.decoding.ensemble import Ensemble, Floats, Model, members, mixture
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, Piece, cross_entropy
@@ -24,6 +25,12 @@ from charrnn.training.optimizer import AdamW
 
 #: Windows over which the mean is taken that tells whether learning has diverged.
 STRETCH = 32
+#: An n-gram model counts anew when it has read so many characters, and this part of what it counted last.
+LEAST_READ, READ_SHARE = 1024, 1 / 256
+#: Windows over which an ensemble's shares are averaged.
+SHARES_WINDOWS = 128
+#: A share is never less, so that a member that has become useful is heard again.
+LEAST_SHARE = 1e-4
 DIVERGED = "learning from the text diverged; its learning rate is too high for this model"
 
 
@@ -55,8 +62,24 @@ class Adaptation:
             )
 
 
+class Reader(Protocol):
+    """What reads a text once, window by window: first it is asked, then it learns the answer."""
+
+    def predict(self, ids: Ids) -> Floats:
+        """Read characters (T,) → logits (T, V) of what follows each."""
+        ...
+
+    def learn(self, targets: Ids) -> None:
+        """Be told what did follow the characters read last, (T,)."""
+        ...
+
+    def adapted(self) -> Model:
+        """The model as it is now."""
+        ...
+
+
 class Learner:
-    """A model that reads a text once, window by window: first it is asked, then it learns the answer.
+    """A network as a :class:`Reader`: a step of gradient descent a window.
 
     Krause et al. 2018 with Adam's scaling instead of statistics of the training text, which a checkpoint lacks.
     Computes in float32, without dropout, in one lane with the state carried along.
@@ -82,13 +105,13 @@ class Learner:
         self.state = self.model.initial_state(1)
         self._logits: Tensor | None = None
 
-    def predict(self, ids: Ids) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def predict(self, ids: Ids) -> Floats:
         """Read characters (T,) → logits (T, V) of what follows each."""
         window = torch.as_tensor(np.asarray(ids, np.int64), device=self.device)[:, None]
         logits, state = self.model(window, self.state)  # (T, 1, V)
         self.state = tuple(part.detach() for part in state)
         self._logits = logits[:, 0]
-        array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = self._logits.detach().float().cpu().numpy()
+        array: Floats = self._logits.detach().float().cpu().numpy()
         return array
 
     def learn(self, targets: Ids) -> None:
@@ -106,14 +129,101 @@ class Learner:
         return replace(self.checkpoint, weights=weights, sha256="")
 
 
-def surprisals_on_the_way(learners: Sequence[Learner], ids: Ids, first: int, window: int) -> Iterator[Piece]:
-    """Score a text while learning from it.
-
-    A window is scored, and its surprisals are yielded, before any learner is told what it says: no character's score
-    depends on itself or on a later one. Several learners speak as their ensemble does, and each learns by itself.
+class Recounter:
+    """An n-gram model as a :class:`Reader`: it counts what it has read with what it was made of, every now and then.
 
     Args:
-        learners: the models; left as the text has made them.
+        checkpoint: the model to begin with; it is left as it is.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.engine = NGramEngine.from_checkpoint(checkpoint)
+        self.state = self.engine.initial_state(1)
+        self._read: list[Ids] = []
+        self._unread = self._enough()
+
+    def predict(self, ids: Ids) -> Floats:
+        """Read characters (T,) → logits (T, V) of what follows each."""
+        logits, self.state = self.engine.run(np.asarray(ids, np.int64)[:, None], self.state)
+        return logits[:, 0]
+
+    def learn(self, targets: Ids) -> None:
+        """Note what did follow the characters read last, (T,), and count if that is due."""
+        self._read.append(np.asarray(targets))
+        self._unread -= len(targets)
+        if self._unread <= 0:
+            self.checkpoint = self.adapted()
+            before = self.state[0][:, 0, 0]
+            self.engine = NGramEngine.from_checkpoint(self.checkpoint)
+            self.state = self.engine.initial_state(1)
+            # A short text may have grown longer n-grams than it had: their contexts begin with nothing.
+            self.state[0][len(self.state[0]) - len(before) :, 0, 0] = before
+            self._unread = self._enough()
+            self._read = []
+
+    def adapted(self) -> Checkpoint:
+        """The model as it is now."""
+        text = self.checkpoint.weights[TEXT]
+        read = np.concatenate([text, *(part.astype(text.dtype) for part in self._read)])
+        return replace(self.checkpoint, weights={TEXT: read}, sha256="")
+
+    def _enough(self) -> int:
+        return max(LEAST_READ, round(READ_SHARE * len(self.checkpoint.weights[TEXT])))
+
+
+class Readers:
+    """Several as one :class:`Reader` of their ensemble. Each learns by itself, and the ensemble what share each
+    deserves: the mean, over the last windows, of how likely it is that a character came from each (online EM; Cappé &
+    Moulines 2009).
+
+    Args:
+        readers: K of them.
+        shares: to begin with; None for equal ones.
+    """
+
+    def __init__(self, readers: Sequence[Reader], shares: Sequence[float] | None = None) -> None:
+        self.readers = readers
+        self.shares = np.full(len(readers), 1 / len(readers)) if shares is None else np.array(shares)
+        self._logits: list[Floats] = []
+        self._windows = 1
+
+    def predict(self, ids: Ids) -> Floats:
+        """Read characters (T,) → logits (T, V) of what follows each."""
+        self._logits = [reader.predict(ids) for reader in self.readers]
+        return mixture(self._logits, self.shares.tolist())
+
+    def learn(self, targets: Ids) -> None:
+        """Tell each what did follow the characters read last, (T,)."""
+        parts = np.log(self.shares)[:, None] - [cross_entropy(logits, targets) for logits in self._logits]  # (K, T)
+        from_each = np.exp(parts - np.logaddexp.reduce(parts))
+        self._windows = min(self._windows + 1, SHARES_WINDOWS)
+        shares = self.shares + (from_each.mean(axis=1) - self.shares) / self._windows
+        self.shares = np.maximum(shares, LEAST_SHARE) / np.maximum(shares, LEAST_SHARE).sum()
+        for reader in self.readers:
+            reader.learn(targets)
+
+    def adapted(self) -> Ensemble:
+        """The ensemble as it is now."""
+        checkpoints = [checkpoint for reader in self.readers for checkpoint in members(reader.adapted())]
+        return Ensemble(tuple(checkpoints), tuple(self.shares.tolist()))
+
+
+def reader_of(model: Model, settings: Adaptation, device: str = "auto") -> Reader:
+    """What reads a text with a model and learns from it."""
+    if isinstance(model, Ensemble):
+        return Readers([reader_of(checkpoint, settings, device) for checkpoint in model.members], model.shares)
+    return Recounter(model) if model.config.model.kind == "ngram" else Learner(model, settings, device)
+
+
+def surprisals_on_the_way(reader: Reader, ids: Ids, first: int, window: int) -> Iterator[Piece]:
+    """Score a text while learning from it.
+
+    A window is scored, and its surprisals are yielded, before the reader is told what it says: no character's score
+    depends on itself or on a later one.
+
+    Args:
+        reader: the model; left as the text has made it.
         ids: the text, (N,).
         first: id of the newline that is taken to stand before the text.
         window: T.
@@ -122,28 +232,25 @@ def surprisals_on_the_way(learners: Sequence[Learner], ids: Ids, first: int, win
         pieces that cover 0..N-1 in order.
 
     Raises:
-        DivergedError: a learner's figures are no longer finite, or over a stretch twice as bad as a guess among all
-            symbols, or as what had learnt nothing yet where that was worse.
+        DivergedError: figures are no longer finite, or over a stretch twice as bad as a guess among all symbols, or
+            as what had learnt nothing yet where that was worse.
     """
-    before, guess = first, math.log(learners[0].model.symbols)
-    calm = stretch = 0.0
+    before, calm, stretch = first, 0.0, 0.0
     for start in range(0, len(ids), window):
         targets = np.asarray(ids[start : start + window])
-        inputs = np.concatenate(([before], targets[:-1]))
-        logits = [learner.predict(inputs) for learner in learners]
-        if not all(np.isfinite(each).all() for each in logits):
+        logits = reader.predict(np.concatenate(([before], targets[:-1])))
+        if not np.isfinite(logits).all():
             raise DivergedError(DIVERGED)
-        nats = cross_entropy(mixture(logits), targets)
+        nats = cross_entropy(logits, targets)
         # The first window is scored by what has learnt nothing yet.
-        calm = calm or max(guess, float(nats.mean()))
+        calm = calm or max(math.log(logits.shape[1]), float(nats.mean()))
         stretch += float(nats.sum())
         if (start + window) % (STRETCH * window) == 0:
             if stretch > 2 * calm * STRETCH * window:
                 raise DivergedError(DIVERGED)
             stretch = 0.0
         yield start, nats
-        for learner in learners:
-            learner.learn(targets)
+        reader.learn(targets)
         before = int(targets[-1])
 
 
@@ -171,13 +278,13 @@ def adapt(
         raise TextError("the text to learn from is empty")
     settings = settings or Adaptation()
     vocabulary = model.vocabulary
-    learners = [Learner(checkpoint, settings, device) for checkpoint in members_of(model)]
-    pieces = surprisals_on_the_way(learners, ids, vocabulary.index("\n"), settings.window)
+    reader = reader_of(model, settings, device)
+    pieces = surprisals_on_the_way(reader, ids, vocabulary.index("\n"), settings.window)
     figures = measure(_told(pieces, len(ids), progress), ids, vocabulary, num_bytes)
-    adapted = tuple(learner.adapted() for learner in learners)
-    if not all(within_reach(array) for each in adapted for array in each.weights.values()):
+    adapted = reader.adapted()
+    if not all(within_reach(array) for each in members(adapted) for array in each.weights.values()):
         raise DivergedError(DIVERGED)
-    return adapted[0] if len(adapted) == 1 else Ensemble(adapted), figures
+    return adapted, figures
 
 
 def _told(pieces: Iterator[Piece], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Piece]:

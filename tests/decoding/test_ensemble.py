@@ -47,6 +47,24 @@ def test_the_mixture_is_the_mean_of_the_distributions(rows: list[list[float]]) -
     assert len(rows) == 1 or np.allclose(np.exp(mixture(logits)), expected, atol=1e-6)  # normalised as it stands
 
 
+@given(st.lists(st.floats(0.01, 1), min_size=2, max_size=4), st.integers(0, 99))
+def test_with_shares_the_mixture_is_the_weighted_mean(shares: list[float], seed: int) -> None:
+    logits = list(np.random.default_rng(seed).normal(0, 3, (len(shares), 6)).astype(np.float32))
+    shares = [share / sum(shares) for share in shares]
+    expected = np.average([softmax(row) for row in logits], axis=0, weights=shares)
+    assert np.allclose(np.exp(mixture(logits, shares)), expected, atol=1e-6)
+
+
+def test_an_ensemble_with_shares_scores_and_samples_by_them(models: tuple[Checkpoint, ...]) -> None:
+    ids = np.random.default_rng(1).integers(0, 9, 300)
+    alone = evaluate(models[1], ids, 300).nats
+    assert evaluate(Ensemble(models, (0.0001, 0.9998, 0.0001)), ids, 300).nats == pytest.approx(alone, rel=1e-3)
+    engine = engine_for(Ensemble(models[:2], (0.25, 0.75)))
+    logits, _ = engine.step(np.array([3]), engine.initial_state(1))
+    singly = [softmax(one.step(np.array([3]), one.initial_state(1))[0]) for one in map(engine_for, models[:2])]
+    assert np.allclose(np.exp(logits), 0.25 * singly[0] + 0.75 * singly[1], atol=1e-6)
+
+
 def test_what_is_too_improbable_for_a_float_has_a_finite_surprisal() -> None:
     a, b = np.float32([[0, -900]]), np.float32([[0, -1500]])
     np.testing.assert_allclose(mixture([a, b]), [[0, -900 - np.log(2)]], rtol=1e-6)

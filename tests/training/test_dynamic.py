@@ -10,13 +10,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from charrnn.architectures import TEXT
 from charrnn.checkpoint import Checkpoint
+from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.ensemble import Ensemble
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import evaluate
+from charrnn.evaluation.ngram import NGram
 from charrnn.model.network import CharRNN
-from charrnn.training.dynamic import Adaptation, Learner, adapt, surprisals_on_the_way
+from charrnn.training import dynamic
+from charrnn.training.dynamic import Adaptation, Readers, adapt, reader_of, surprisals_on_the_way
 
 Make = Callable[..., Checkpoint]
 FAST = Adaptation(learning_rate=0.01, window=8)
@@ -24,14 +28,28 @@ NEWLINE = 0
 
 
 def scores(checkpoints: list[Checkpoint], ids: np.ndarray, how: Adaptation = FAST) -> np.ndarray:
-    learners = [Learner(checkpoint, how, "cpu") for checkpoint in checkpoints]
-    return np.concatenate([nats for _, nats in surprisals_on_the_way(learners, ids, NEWLINE, how.window)])
+    reader = reader_of(Ensemble(tuple(checkpoints)) if len(checkpoints) > 1 else checkpoints[0], how, "cpu")
+    return np.concatenate([nats for _, nats in surprisals_on_the_way(reader, ids, NEWLINE, how.window)])
 
 
+def counted(text: np.ndarray, order: int = 3) -> Checkpoint:
+    """An n-gram model of ids of the vocabulary that the tiny networks have."""
+    config = Config(ModelConfig(model="ngram", order=order), TrainingConfig())
+    return Checkpoint(config, Vocabulary.of("\n abcdefgh"), {TEXT: text.astype(np.uint8)})
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let n-gram models count anew every second window."""
+    monkeypatch.setattr(dynamic, "LEAST_READ", 16)
+
+
+@pytest.mark.usefixtures("often")
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_score_depends_on_its_own_character_or_on_later_ones(tiny_checkpoint: Make, data: st.DataObject) -> None:
-    models = [tiny_checkpoint(seed=1), tiny_checkpoint(seed=2, cell="gru")][: data.draw(st.integers(1, 2))]
+    three = [tiny_checkpoint(seed=1), tiny_checkpoint(seed=2, cell="gru"), counted(np.arange(30) % 9)]
+    models = data.draw(st.lists(st.sampled_from(three), min_size=1, max_size=3, unique_by=id))
     V = len(models[0].vocabulary)
     ids = np.array(data.draw(st.lists(st.integers(0, V - 1), min_size=2, max_size=40)))
     place = data.draw(st.integers(0, len(ids) - 1))
@@ -97,6 +115,70 @@ def test_the_adapted_model_knows_the_text_and_the_first_one_is_as_it_was(tiny_ch
         )
     for model, copy in zip(models, copies, strict=True):
         assert all(np.array_equal(model.weights[name], array) for name, array in copy.items())
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("length", [2, 40])
+def test_an_ngram_model_predicts_by_all_that_it_was_made_of_and_has_read_till_it_counted_last(length: int) -> None:
+    model = counted(np.random.default_rng(1).integers(0, 9, length), order=5)
+    ids = np.random.default_rng(2).integers(0, 9, 60)
+    expected = []
+    for start in range(0, 60, 8):
+        read = ids[: start - start % 16]
+        text = np.concatenate((model.weights[TEXT], read))
+        known = NGram.of(text, model.vocabulary, 5)
+        expected += [-np.log(known.distribution(ids[:place])[ids[place]]) for place in range(start, min(start + 8, 60))]
+    assert scores([model], ids) == pytest.approx(expected, abs=1e-5)
+    adapted, _ = adapt(model, ids, 60, settings=FAST)
+    assert adapted.weights[TEXT].tolist() == [*model.weights[TEXT], *ids]
+    assert adapted.weights[TEXT].dtype == np.uint8
+    assert len(model.weights[TEXT]) == length
+
+
+class Always:
+    """A reader that says the same whatever it reads."""
+
+    def __init__(self, probabilities: list[float]) -> None:
+        self.logits = np.log(np.float32(probabilities))
+
+    def predict(self, ids: np.ndarray) -> np.ndarray:
+        return np.tile(self.logits, (len(ids), 1))
+
+    def learn(self, targets: np.ndarray) -> None:
+        pass
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.97])
+def test_an_ensemble_that_reads_finds_the_shares_that_the_text_was_drawn_with(share: float) -> None:
+    # Of no third mixture do these two give the same text a higher probability: the maximum is the truth.
+    one, other = [0.8, 0.1, 0.1], [0.05, 0.15, 0.8]
+    text = np.random.default_rng(0).choice(3, 40_000, p=share * np.array(one) + (1 - share) * np.array(other))
+    readers = Readers([Always(one), Always(other)])
+    nats = np.concatenate([nats for _, nats in surprisals_on_the_way(readers, text, 0, 32)])
+    assert readers.shares[0] == pytest.approx(share, abs=0.1)
+    assert readers.shares.sum() == pytest.approx(1)
+    truth = -np.log((share * np.array(one) + (1 - share) * np.array(other))[text])
+    assert nats.mean() == pytest.approx(truth.mean(), abs=0.005)
+
+
+def test_a_member_that_becomes_useful_late_is_heard_again() -> None:
+    readers = Readers([Always([0.98, 0.01, 0.01]), Always([0.01, 0.01, 0.98])])
+    text = np.repeat([0, 2], 32 * 400)
+    nats = np.concatenate([nats for _, nats in surprisals_on_the_way(readers, text, 0, 32)])
+    assert readers.shares[1] > 0.9
+    assert nats[-1000:].mean() < 0.1
+
+
+def test_the_shares_that_were_found_are_those_of_the_ensemble_that_is_left(tiny_checkpoint: Make) -> None:
+    text = np.tile(np.arange(9), 60)
+    both = Ensemble((tiny_checkpoint(), counted(text)))
+    adapted, figures = adapt(both, text, len(text), settings=Adaptation(learning_rate=0.0))
+    assert isinstance(adapted, Ensemble)
+    assert adapted.shares is not None
+    assert adapted.shares[1] > 0.9
+    equal, learnt = (evaluate(each, text, len(text)).nats for each in (Ensemble(adapted.members), adapted))
+    assert learnt < equal
+    assert learnt < figures.nats
 
 
 def test_unseen_characters_are_paid_for_as_in_every_figure(tiny_checkpoint: Make) -> None:
