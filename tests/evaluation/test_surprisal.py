@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.decoding.engine import together
+from charrnn.decoding.ensemble import EnsembleEngine
 from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.evaluation import surprisal
 from charrnn.evaluation.metrics import measure
@@ -143,10 +143,10 @@ def test_lanes_are_as_many_as_there_is_room_for_and_each_has_read_what_stands_be
         reference(network, ids[max(0, start - 32) : stop], ids[start - 33] if start else 3)[min(start, 32) :]
         for start, stop in zip(starts, [*starts[1:], N], strict=True)
     ]
-    found = list(surprisals(together([one] * members), ids, 3))
+    found = list(surprisals(EnsembleEngine([one] * members), ids, 3))
     assert {start for start, _ in found} >= set(starts)
     assert np.allclose(whole(found, N), np.concatenate(expected), atol=1e-5)
-    exact = whole(surprisals(together([one] * members), ids, 3, exact=True), N)
+    exact = whole(surprisals(EnsembleEngine([one] * members), ids, 3, exact=True), N)
     assert np.allclose(exact, reference(network, ids, 3), atol=1e-5)
 
 
