@@ -1,9 +1,9 @@
 """charrnn from Python, for notebooks and scripts.
 
-    import charrnn
-    model = charrnn.train("python-stdlib", time_limit="2m")  # or: model = charrnn.load("python-stdlib")
-    print(model.generate("def ", length=200, temperature=0.8))
-    model.score("def main():").bits_per_char
+import charrnn
+model = charrnn.train("python-stdlib", time_limit="2m")  # or: model = charrnn.load("python-stdlib")
+print(model.generate("def ", length=200, temperature=0.8))
+model.score("def main():").bits_per_char
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ def evaluate_command(
         float | None,
         typer.Option("--dynamic-rate", metavar="R", help="Learning rate of --dynamic. Default: 0.0003."),
     ] = None,
+    shares: options.Shares = None,
     per_line: Annotated[
         bool, typer.Option("--per-line", help="Score each line on its own: bits per character, bits in all, the line.")
     ] = False,
@@ -64,7 +65,7 @@ def evaluate_command(
     Every character is scored once, in order, in float32, with the state carried from the first to the last.
     """
     from charrnn.cli.console import note, print_json, progress_bar
-    from charrnn.decoding.ensemble import load
+    from charrnn.decoding.ensemble import load, shares_of
     from charrnn.evaluation.evaluator import evaluate, text_to_score
     from charrnn.evaluation.metrics import METRICS
 
@@ -85,7 +86,7 @@ def evaluate_command(
         raise UsageError("--dynamic-rate: is for --dynamic; add it")
     if dynamic and (window is not None or exact or per_line):
         raise UsageError("--dynamic: walks the text in one lane; leave out --window, --exact and --per-line")
-    model = load(checkpoints)
+    model = load(checkpoints, shares=shares)
     if per_line:
         _per_line(model, text, split, encoding, newlines, device, asked, json)
         return
@@ -98,10 +99,11 @@ def evaluate_command(
         how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
         rate = how.learning_rate
         with progress_bar("scoring", quiet or json) as progress:
-            _, figures = adapt(model, found.ids, found.bytes, settings=how, device=device, progress=progress)
+            model, figures = adapt(model, found.ids, found.bytes, settings=how, device=device, progress=progress)
     else:
         figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
-    scored = Scored(str(model.path), found.name, found.split, figures, time.monotonic() - begin, window, rate)
+    seconds = time.monotonic() - begin
+    scored = Scored(str(model.path), found.name, found.split, figures, seconds, window, rate, shares_of(model))
     if figures.unseen:
         note(f"{figures.unseen:,} characters of the text are not in the model's vocabulary", quiet)
     if json:
@@ -124,6 +126,8 @@ class Scored:
     window: int | None = None
     dynamic: float | None = None
     """Learning rate of dynamic evaluation, where that is what was done."""
+    shares: tuple[float, ...] | None = None
+    """What part each of several models has in the mean; at the end, if that was learnt."""
 
 
 def document(scored: Scored) -> dict[str, object]:
@@ -146,6 +150,7 @@ def document(scored: Scored) -> dict[str, object]:
         "window": scored.window,
         "dynamic": scored.dynamic is not None,
         "dynamic_rate": scored.dynamic,
+        "shares": None if scored.shares is None else list(scored.shares),
         "seconds": round(scored.seconds, 4),
     }
 
@@ -156,6 +161,9 @@ def _print(scored: Scored) -> None:
     figures, seconds, split = scored.figures, scored.seconds, scored.split
     fact = Facts()
     fact("model", scored.checkpoint)
+    if scored.shares:
+        at_the_end = "" if scored.dynamic is None else " at the end"
+        fact("shares", ", ".join(f"{share:.3g}" for share in scored.shares) + at_the_end)
     fact("text", scored.text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
     interval = figures.bits_interval
     spread = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""

@@ -35,6 +35,12 @@ Checkpoints = Annotated[
         show_default=False,
     ),
 ]
+Shares = Annotated[
+    str | None,
+    typer.Option(
+        "--shares", metavar="P,P...", help="What part each of several models has in the mean. Default: equal ones."
+    ),
+]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -27,6 +27,7 @@ _FLUSH_EVERY = 0.01  # seconds: as smooth as an eye can see, without a system ca
 
 def sample(
     checkpoints: options.Checkpoints = None,
+    shares: options.Shares = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="What the text begins with.")] = None,
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE", help="The same from a file; - for standard input.")
@@ -157,7 +158,7 @@ def sample(
     from charrnn.decoding.beam import BeamSearch
     from charrnn.decoding.ensemble import load
 
-    model = load(checkpoints)
+    model = load(checkpoints, shares=shares)
     if adapt is not None:
         model = _adapted(model, given)
     _warn(model, text, stop or [], quiet)

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from charrnn.checkpoint import Checkpoint, locate
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.filters import log_softmax
-from charrnn.errors import CheckpointError
+from charrnn.errors import CheckpointError, UsageError
 
 State = tuple[Any, ...]
 Floats = NDArray[np.float32]
+#: No member has less: so that it can be heard again, and that a share has a logarithm.
+LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,56 @@ def members(model: Model) -> tuple[Checkpoint, ...]:
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
+def shares_of(model: Model) -> tuple[float, ...] | None:
+    """What part each member has in the mean; None of a single model."""
+    if isinstance(model, Ensemble):
+        return model.shares or normalised(np.ones(len(model.members)))
+    return None
+
+
 def engine_of(engines: Sequence[Any], model: Model) -> Any:
     """One engine of those of a model's members; of a single one, itself."""
     return EnsembleEngine(engines, model.shares) if isinstance(model, Ensemble) else engines[0]
 
 
-def load(names: Sequence[str] | None, root: Path = Path("checkpoints")) -> Model:
+def load(names: Sequence[str] | None, root: Path = Path("checkpoints"), shares: str | None = None) -> Model:
     """The model of one checkpoint, as :func:`~charrnn.checkpoint.locate` finds it, or the ensemble of several.
 
+    Args:
+        shares: what part each has in the mean, as it is typed: ``4,1``; None for equal ones.
+
     Raises:
+        UsageError: there is not one positive share for each of several.
         CheckpointError: one is missing or damaged, or they do not fit together.
     """
-    found = tuple(Checkpoint.load(locate(name, root)) for name in names or (None,))
-    return found[0] if len(found) == 1 else Ensemble(found)
+    wanted = names or (None,)
+    parts = None if shares is None else parse_shares(shares, len(wanted))
+    found = tuple(Checkpoint.load(locate(name, root)) for name in wanted)
+    return found[0] if len(found) == 1 else Ensemble(found, parts)
+
+
+def parse_shares(text: str, count: int) -> tuple[float, ...]:
+    """Shares whose sum is 1.
+
+    >>> parse_shares("4,1", 2)
+    (0.8, 0.2)
+
+    Raises:
+        UsageError: there are not so many, or they are not all positive numbers.
+    """
+    try:
+        parts = [float(part) for part in text.split(",")]
+    except ValueError:
+        parts = []
+    if len(parts) != count or count == 1 or not all(0 < part < math.inf for part in parts):
+        raise UsageError(f"--shares {text}: expected a positive number for each of several models, such as 4,1")
+    return normalised(np.array(parts) / max(parts))  # the sum of the largest numbers is none
+
+
+def normalised(parts: NDArray[np.float64]) -> tuple[float, ...]:
+    """Shares in proportion to these, (K,), whose sum is 1; none is less than about :data:`LEAST_SHARE`."""
+    least = np.maximum(parts / parts.sum(), LEAST_SHARE)
+    return tuple((least / least.sum()).tolist())
 
 
 class EnsembleEngine:

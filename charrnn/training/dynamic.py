@@ -15,7 +15,7 @@ from torch import Tensor
 from charrnn.architectures import TEXT
 from charrnn.baselines.ngram import NGramEngine
 from charrnn.checkpoint import Checkpoint, within_reach
-from charrnn.decoding.ensemble import Ensemble, Floats, Model, members, mixture
+from charrnn.decoding.ensemble import Ensemble, Floats, Model, members, mixture, normalised
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, Piece, cross_entropy
@@ -29,8 +29,6 @@ STRETCH = 32
 LEAST_READ, READ_SHARE = 1024, 1 / 256
 #: Windows over which an ensemble's shares are averaged.
 SHARES_WINDOWS = 128
-#: A share is never less, so that a member that has become useful is heard again.
-LEAST_SHARE = 1e-4
 DIVERGED = "learning from the text diverged; its learning rate is too high for this model"
 
 
@@ -184,29 +182,28 @@ class Readers:
 
     def __init__(self, readers: Sequence[Reader], shares: Sequence[float] | None = None) -> None:
         self.readers = readers
-        self.shares = np.full(len(readers), 1 / len(readers)) if shares is None else np.array(shares)
+        self.shares = normalised(np.ones(len(readers))) if shares is None else tuple(shares)
         self._logits: list[Floats] = []
         self._windows = 1
 
     def predict(self, ids: Ids) -> Floats:
         """Read characters (T,) → logits (T, V) of what follows each."""
         self._logits = [reader.predict(ids) for reader in self.readers]
-        return mixture(self._logits, self.shares.tolist())
+        return mixture(self._logits, self.shares)
 
     def learn(self, targets: Ids) -> None:
         """Tell each what did follow the characters read last, (T,)."""
         parts = np.log(self.shares)[:, None] - [cross_entropy(logits, targets) for logits in self._logits]  # (K, T)
         from_each = np.exp(parts - np.logaddexp.reduce(parts))
         self._windows = min(self._windows + 1, SHARES_WINDOWS)
-        shares = self.shares + (from_each.mean(axis=1) - self.shares) / self._windows
-        self.shares = np.maximum(shares, LEAST_SHARE) / np.maximum(shares, LEAST_SHARE).sum()
+        self.shares = normalised(self.shares + (from_each.mean(axis=1) - self.shares) / self._windows)
         for reader in self.readers:
             reader.learn(targets)
 
     def adapted(self) -> Ensemble:
         """The ensemble as it is now."""
         checkpoints = [checkpoint for reader in self.readers for checkpoint in members(reader.adapted())]
-        return Ensemble(tuple(checkpoints), tuple(self.shares.tolist()))
+        return Ensemble(tuple(checkpoints), self.shares)
 
 
 def reader_of(model: Model, settings: Adaptation, device: str = "auto") -> Reader:

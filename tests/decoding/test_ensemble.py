@@ -15,10 +15,10 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.beam import BeamSearch, beam_search
 from charrnn.decoding.engine import engine_for
-from charrnn.decoding.ensemble import Ensemble, EnsembleEngine, load, mixture
+from charrnn.decoding.ensemble import Ensemble, EnsembleEngine, load, mixture, parse_shares
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.errors import CheckpointError, TextError
+from charrnn.errors import CheckpointError, TextError, UsageError
 from charrnn.evaluation.evaluator import evaluate, scoring_engine, text_to_score
 
 Make = Callable[..., Checkpoint]
@@ -63,6 +63,23 @@ def test_an_ensemble_with_shares_scores_and_samples_by_them(models: tuple[Checkp
     logits, _ = engine.step(np.array([3]), engine.initial_state(1))
     singly = [softmax(one.step(np.array([3]), one.initial_state(1))[0]) for one in map(engine_for, models[:2])]
     assert np.allclose(np.exp(logits), 0.25 * singly[0] + 0.75 * singly[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("shares", ["1", "1,2,3", "1,-1", "1,0", "1,nan", "1,inf", "a,b", "", "1,,2"])
+def test_shares_that_are_not_a_positive_number_for_each_are_refused(shares: str) -> None:
+    with pytest.raises(UsageError, match="--shares"):
+        parse_shares(shares, 2)
+    with pytest.raises(UsageError, match="several"):
+        parse_shares("1", 1)
+
+
+@given(st.lists(st.floats(1e-300, 1e300), min_size=2, max_size=5))
+def test_shares_are_in_proportion_add_up_to_one_and_none_is_nothing(parts: list[float]) -> None:
+    shares = parse_shares(",".join(map(repr, parts)), len(parts))
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) > 0.9e-4
+    if min(parts) > 0.01 * max(parts):
+        assert [share / shares[0] for share in shares] == pytest.approx([part / parts[0] for part in parts])
 
 
 def test_what_is_too_improbable_for_a_float_has_a_finite_surprisal() -> None:
@@ -158,4 +175,7 @@ def test_one_name_gives_its_checkpoint_and_several_their_ensemble(
     assert isinstance(load(None, tmp_path), Checkpoint)
     both = load(["a", "b"], tmp_path)
     assert isinstance(both, Ensemble)
+    unequal = load(["a", "b"], tmp_path, "4,1")
+    assert isinstance(unequal, Ensemble)
+    assert (both.shares, unequal.shares) == (None, (0.8, 0.2))
     assert both.path == f"{tmp_path / 'a/best.safetensors'} + {tmp_path / 'b/best.safetensors'}"
