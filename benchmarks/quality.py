@@ -41,7 +41,13 @@ BEGIN, END = "<!-- python benchmarks/quality.py --tables -->\n", "<!-- end of th
 
 #: Ways to score, by the name of a column.
 STATEFUL, WINDOWS, DYNAMIC = "state carried", "`--window 256`", "`--dynamic`"
-SCORING = {STATEFUL: [], WINDOWS: ["--window", "256"], DYNAMIC: ["--dynamic"]}
+MIXED, ORDER = "`--dynamic`, with a 12-gram", 12
+SCORING = {
+    STATEFUL: [],
+    WINDOWS: ["--window", "256"],
+    DYNAMIC: ["--dynamic"],
+    MIXED: ["--dynamic", "--dynamic-rate", "0.0002"],
+}
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ ROWS = {
     "small": Row("shakespeare", "--preset small"),
     "base": Row("shakespeare", "--preset base"),
     "shakespeare-512": Row("shakespeare", options(NARROWER), (0, 1), (STATEFUL, WINDOWS, DYNAMIC)),
-    "warpeace": Row("warpeace", options(RECIPE | HEAVIER), scoring=(STATEFUL, DYNAMIC)),
+    "warpeace": Row("warpeace", options(RECIPE | HEAVIER), scoring=(STATEFUL, MIXED)),
     "linux": Row("linux", options(RECIPE | LIGHTER | {"epochs": 4, "validate-every": 1364})),
     "study": Row("shakespeare", options(STUDY), (0, 1, 2)),
 } | {
@@ -199,6 +205,8 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
     figures = {}
     for way in row.scoring:
         scoring = ["eval", run, "--split", CORPORA[row.corpus].scored, *SCORING[way]]
+        if way == MIXED:
+            scoring.insert(2, counted(row.corpus))
         found = json.loads(charrnn(*scoring, "--json"))
         figures[way] = {"command": "charrnn " + shlex.join(scoring), **{k: found[k] for k in KEPT}}
     described = json.loads(charrnn("info", run, "--json"))
@@ -214,6 +222,19 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
         "figures": figures,
         "record": record,
     }
+
+
+def counting(corpus: str) -> list[str]:
+    """What counts a text, without ``charrnn``."""
+    return ["train", corpus, "--model", "ngram", "--order", str(ORDER), "--run", f"quality/{corpus}-{ORDER}-gram"]
+
+
+def counted(corpus: str) -> str:
+    """The run that counted a text."""
+    *_, run = command = counting(corpus)
+    if not (ROOT / "checkpoints" / run).is_dir():
+        charrnn(*command, "-q")
+    return run
 
 
 def check(last: Path, row: Row, seed: int) -> None:
@@ -259,7 +280,7 @@ def finish(run: str) -> None:
         raise SystemExit(done.stderr)
 
 
-KEPT = ("characters", "nats_per_char", "bits_per_char", "bits_per_char_interval")
+KEPT = ("characters", "nats_per_char", "bits_per_char", "bits_per_char_interval", "shares")
 
 
 def main() -> None:
@@ -362,6 +383,7 @@ def detail(name: str, runs: list[dict[str, Any]]) -> str:
     commands = [
         *corpus.prepare(ROWS[name].corpus),
         first["command"],
+        *(["charrnn " + shlex.join(counting(ROWS[name].corpus))] if MIXED in first["figures"] else []),
         *(figure["command"] for figure in first["figures"].values()),
     ]
     record, model, training = first["record"]["record"], first["record"]["config"]["model"], first["training"]
