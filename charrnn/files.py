@@ -159,6 +159,21 @@ def clear_temporaries(folder: Path) -> None:
         remove(path)
 
 
+def is_alive(process: int) -> bool:
+    """Whether a process runs; where that cannot be asked without harm (Windows), it is taken to."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):  # none has so large a number
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class Log:
     """A file that grows by whole lines. That it cannot be written is said once, and is no reason to stop.
 
