@@ -7,11 +7,12 @@ the training state in ``last.safetensors`` is tensors named ``state.*`` and numb
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -276,7 +277,7 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
     are there to be compared, and the one that happened to come last is nobody's choice.
 
     Raises:
-        CheckpointError: there is none; the line says where was looked and how to make one.
+        CheckpointError: there is none; the line says where was looked and how to make one. Or a folder may not be read.
     """
     if given is None:
         runs = [path for path in runs_below(root, file) if not (path.parent.parent / SWEEP).is_file()]
@@ -284,11 +285,12 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
             raise CheckpointError(f"no trained model under {root}/; start with: charrnn train python-stdlib")
         return max(runs, key=lambda path: path.stat().st_mtime_ns)
     for path in (Path(given), root / given):
-        # Where only the latest save is gone, there is one before it.
-        if (path / file).is_file() or (file == LAST and (path / "last-1.safetensors").is_file()):
-            return path / file
-        if path.is_file():
-            return path
+        with _permitted():
+            # Where only the latest save is gone, there is one before it.
+            if (path / file).is_file() or (file == LAST and (path / "last-1.safetensors").is_file()):
+                return path / file
+            if path.is_file():
+                return path
         if path.is_dir() and path.parent != Path(given).parent:
             if inside := sorted(path.glob(f"*/{file}")):
                 one = run_name(inside[0].parent, root)
@@ -301,8 +303,23 @@ def locate(given: str | None, root: Path = Path("checkpoints"), file: str = BEST
     raise CheckpointError(f"{given}: no checkpoint, run folder or run of that name; {hint}")
 
 
+@contextlib.contextmanager
+def _permitted() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
 def runs_below(root: Path, file: str) -> list[Path]:
-    """That file of every run below ``root``, in its own folder or in one of a folder of runs."""
+    """That file of every run below ``root``, in its own folder or in one of a folder of runs.
+
+    Raises:
+        CheckpointError: ``root`` may not be read.
+    """
+    with _permitted():
+        if root.is_dir():
+            os.listdir(root)  # of which glob would say nothing
     return [path for path in (*root.glob(f"*/{file}"), *root.glob(f"*/*/{file}")) if path.is_file()]
 
 

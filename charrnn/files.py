@@ -159,6 +159,21 @@ def clear_temporaries(folder: Path) -> None:
         remove(path)
 
 
+def is_alive(process: int) -> bool:
+    """Whether a process runs; where that cannot be asked without harm (Windows), it is taken to."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):  # none has so large a number
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class Log:
     """A file that grows by whole lines. That it cannot be written is said once, and is no reason to stop.
 
@@ -170,7 +185,7 @@ class Log:
     def __init__(self, path: Path, notify: Callable[[str], None]) -> None:
         self.path, self._notify = path, notify
         self._file: FileIO | None = None
-        self._lost = False
+        self._said: set[str] = set()
 
     def write(self, data: bytes) -> None:
         """Append ``data``, or nothing of it."""
@@ -189,10 +204,10 @@ class Log:
         except (OSError, MemoryError) as error:
             self._miss(error)
 
-    def _miss(self, error: OSError | MemoryError) -> None:
-        if not self._lost:
-            self._notify(f"warning: {self.path}: cannot be written ({_reason(error)}); going on without it")
-        self._lost = True
+    def _miss(self, error: OSError | MemoryError, what: str = "written", outcome: str = "going on without it") -> None:
+        if what not in self._said:
+            self._notify(f"warning: {self.path}: cannot be {what} ({_reason(error)}); {outcome}")
+        self._said.add(what)
 
     def size(self) -> int | None:
         """Bytes that are there, also after a power cut; None if the system does not tell."""
@@ -211,9 +226,13 @@ class Log:
 
     def cut(self, size: int) -> None:
         """Take back what was written after it had so many bytes."""
-        with contextlib.suppress(OSError):
+        try:
             if self.path.stat().st_size > size:
                 os.truncate(self.path, size)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._miss(error, "cut", "lines that are made again will stand there twice")
 
     def close(self) -> None:
         """Close the file; another write opens it again."""

@@ -144,6 +144,30 @@ def test_a_log_takes_whole_lines_or_nothing_and_says_once_what_is_lost(tmp_path,
     log.close()
 
 
+def test_a_log_that_cannot_be_cut_says_so_and_takes_more_lines(tmp_path, monkeypatch):
+    told: list[str] = []
+    log = Log(tmp_path / "log", told.append)
+    log.cut(0)
+    assert not told  # where there is nothing, there is nothing to take back
+    log.write(b"one\ntwo\n")
+
+    def fail(path: Path, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "truncate", fail)
+        log.cut(100)
+        assert not told
+        log.cut(4)
+        log.cut(4)
+    line = f"warning: {log.path}: cannot be cut (Input/output error); lines that are made again will stand there twice"
+    assert told == [line]
+    log.write(b"two\n")
+    log.close()
+    assert log.path.read_bytes() == b"one\ntwo\ntwo\n"
+    assert told == [line]
+
+
 def test_a_folder_that_is_held_is_refused_until_it_is_let_go(tmp_path):
     hold = Hold(tmp_path, "taken")
     with pytest.raises(UsageError, match="taken"):

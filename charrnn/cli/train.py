@@ -77,9 +77,9 @@ def train(
         note(line, quiet)
 
     if tensorboard:
-        from charrnn.training.tensorboard import writer_class
+        from charrnn.training.tensorboard import recorder
 
-        writer_class()
+        recorder()
     text_settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
     if resume:
         if init_from is not None or force or config is not None or text_settings is not None or preset != "auto":
@@ -130,7 +130,7 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
     if tensorboard:
         from charrnn.training.tensorboard import logged
 
-        events = logged(events, session.run.folder)
+        events = logged(events, session.run.folder, session.notify)
     with stopping(session.stop) as stopped_by, view(session, quiet) as show:
         for event in events:
             show(event)

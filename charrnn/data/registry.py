@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import sysconfig
 import time
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from charrnn.data.reading import Progress, Source
 from charrnn.errors import ResourceError, TextError
+from charrnn.files import TEMPORARY, is_alive, read_chunks, remove, sha256_of
 
 #: Seconds without a byte after which a server counts as gone.
 TIMEOUT = 30
@@ -99,35 +99,50 @@ def download(name: str, remote: Remote, folder: Path, progress: Progress | None 
         TextError: no network, the server's refusal, a cut or slow connection, or other bytes than expected.
         ResourceError: no room for it, or the folder or the disk refuses it.
     """
-    # Only when they are needed: they take a while to load.
+    # Only when it is needed: it takes a while to load.
     import pooch  # type: ignore[import-untyped]
 
     path = folder / f"{name}.txt"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     host = urlsplit(remote.address).netloc
     instead = f"try again later, or use {STDLIB}, which needs no network"
     meter = _Meter(progress, remote.size)
-    pooch.get_logger().setLevel(logging.ERROR)
+    fetch = pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK, timeout=TIMEOUT)
+    _clear_remains(path)
     try:
-        pooch.retrieve(
-            remote.address,
-            known_hash=f"sha256:{remote.sha256}",
-            fname=path.name,
-            path=folder,
-            downloader=pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK, timeout=TIMEOUT),
-        )
+        if path.is_file() and _is_whole(path, remote):
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch(remote.address, temporary, None)
+        if not _is_whole(temporary, remote):
+            raise ValueError("other bytes")
+        os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(f"{folder}: no room for {name} ({remote.size} bytes); free some") from error
-        # Errors of the disk have a number, unless pooch worded them anew; those of the network have none.
-        if error.errno is not None or isinstance(error, PermissionError):
-            reason = error.strerror or "not permitted"
-            raise ResourceError(f"{folder}: {name} cannot be kept there ({reason}); {instead}") from error
+        # Errors of the disk have a number; those of the network have none.
+        if error.errno is not None:
+            raise ResourceError(f"{folder}: {name} cannot be kept there ({error.strerror}); {instead}") from error
         raise TextError(f"{name}: {_what_failed(error, host, meter)}; {instead}") from error
-    except ValueError as error:  # the hash
+    except ValueError as error:
         raise TextError(
             f"{name}: what {host} sent is not the text expected (its SHA-256 differs) and was not kept; {instead}"
         ) from error
+    finally:
+        remove(temporary)
     return path
+
+
+def _is_whole(path: Path, remote: Remote) -> bool:
+    return sha256_of(read_chunks(path)) == remote.sha256
+
+
+def _clear_remains(path: Path) -> None:
+    """Remove what processes left that were killed while they downloaded the text to ``path``."""
+    for remains in path.parent.glob(f".{path.name}.*{TEMPORARY}"):
+        process = remains.name.split(".")[-2]
+        if process.isdecimal() and not is_alive(int(process)):
+            remove(remains)
 
 
 def _what_failed(error: OSError, host: str, meter: _Meter) -> str:

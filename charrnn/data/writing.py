@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from charrnn.data.reading import Newlines, Progress, Reader, Source, SourceRecord, check_encoding
 from charrnn.data.vocabulary import Unit, Vocabulary
 from charrnn.errors import ResourceError, TextError, UsageError
-from charrnn.files import CHUNK, sync_folder
+from charrnn.files import CHUNK, is_alive, sync_folder
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -310,7 +310,7 @@ def clear_remains(folder: Path) -> None:
     """Remove what runs that were killed left beside ``folder``, and put back a corpus they had moved aside."""
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.???"):
         _, process, kind = path.name.rsplit(".", 2)
-        if kind not in ("tmp", "old") or not process.isdecimal() or _alive(int(process)):
+        if kind not in ("tmp", "old") or not process.isdecimal() or is_alive(int(process)):
             continue
         if kind == "old" and not folder.exists():
             os.replace(path, folder)
@@ -320,18 +320,3 @@ def clear_remains(folder: Path) -> None:
 
 def _literal(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _alive(process: int) -> bool:
-    """Whether a process runs; where that cannot be asked without harm (Windows), it is taken to."""
-    if process == os.getpid():
-        return False
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,6 +16,8 @@ from charrnn.config import Config
 from charrnn.errors import ResourceError, UsageError
 from charrnn.model import sequence
 
+#: Where Linux tells a container how many bytes of memory it may use, with control groups of version 2 and of version 1.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -85,10 +89,16 @@ def memory_of(device: torch.device) -> int | None:
     """Bytes of memory where the device computes; None where the system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+    return min(_host_memory(), default=None)
+
+
+def _host_memory() -> Iterator[int]:
+    """Bytes that the machine has, and that this process's container may use of them, where the system tells."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in _LIMITS:
+        with contextlib.suppress(ValueError, OSError):  # no such file, or no number: "max"
+            yield int(limit.read_text())
 
 
 def check_memory(config: Config, symbols: int, characters: int, compute: Compute) -> None:

@@ -80,7 +80,8 @@ def begin(
         command += ["--init-from", init_from]
     if given.model.kind == "ngram":
         counting = Counting(counted(given, preset), corpus)
-        return Session(Run.create(root, name, corpus.name, counting.config, command, force=force), counting, corpus)
+        run = Run.create(root, name, corpus.name, counting.config, command, force=force)
+        return Session(run, counting, corpus, notify)
     compute = choose_compute(given.training.device or "auto", given.training.precision or "auto")
     if compute.device.type == "cpu" and not sequence.compiled():
         notify("note: installed without a C compiler, so training and sampling are slower than they could be")

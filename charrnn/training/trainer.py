@@ -148,7 +148,8 @@ class Trainer:
         # Since the last report: on the device, so that no step waits for a figure.
         self.sum_nats = torch.zeros((), dtype=torch.float32, device=compute.device)
         self.sum_characters = 0
-        self.norm: Tensor = torch.zeros((), device=compute.device)
+        # Of the last step.
+        self.nats, self.norm = torch.zeros(2, device=compute.device).unbind()
         if resume is not None:
             restore(self, resume)
 
@@ -210,7 +211,8 @@ class Trainer:
                 since_report = (self.characters, time.monotonic() - clock)
                 if finished and self.leaps:
                     raise self._diverged(f"the loss has leapt to {report.train_nats_per_char:.3g} nats per character")
-            save = save and self._calm()
+            # The end is saved if its report was calm: an odd page in its last step is no reason to lose it.
+            save = (save or validate) and (finished or self._calm())
             if save and self.validation is None:
                 self.best_step, improved = self.step, True
             if validate or (finished and self.validation is None):
@@ -220,7 +222,7 @@ class Trainer:
                 self._check_weights()
                 yield Snapshot(self.snapshot(with_state=False), best=True)
             early = validate and self.exhausted()
-            if validate or save or early:
+            if save or early:
                 self._check_weights()
                 yield Snapshot(self.snapshot(), best=False)
                 last_save = (self.step, self.seconds)
@@ -345,9 +347,10 @@ class Trainer:
             self.norm.copy_(norm)
             for part, after in zip(self.state, state, strict=True):
                 part.copy_(after)  # exact: half precision numbers are float32 numbers
-            self.sum_nats += nats
             if self.corpus.unknown:  # as in every other figure, what the unknown symbol stands for is paid for
-                self.sum_nats += self.unknown_cost * (targets == self.corpus.vocabulary.unknown).sum()
+                nats = nats + self.unknown_cost * (targets == self.corpus.vocabulary.unknown).sum()
+            self.nats.copy_(nats)
+            self.sum_nats += nats
             # One weight for each, as a tensor: a number would be part of a captured step.
             torch._foreach_lerp_(self.averaged_parameters, self.parameters, [self.weight] * len(self.parameters))
 
@@ -459,8 +462,10 @@ class Trainer:
         return LEAP + (max(self.calm_nats, guess) if self.streams.batch_size < FEW_STREAMS else self.calm_nats)
 
     def _calm(self) -> bool:
-        """Whether the loss is not leaping, as far as can be seen since the last report."""
-        return not self.leaps and not float(self.sum_nats) / max(1, self.sum_characters) > self._highest()
+        """Whether the loss is not leaping, as far as can be seen since the last report, and in the last step: a
+        thousand calm ones before it would hide it."""
+        losses = (float(self.sum_nats) / max(1, self.sum_characters), float(self.nats / self.count))
+        return not self.leaps and not any(loss > self._highest() for loss in losses)
 
     def _validation_due(self, at_end: bool) -> bool:
         if self.validation is None:

@@ -7,10 +7,11 @@ import errno
 import hashlib
 import os
 import re
-import shutil
+import signal
 import socket
 import struct
-import tempfile
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -156,17 +157,28 @@ def test_a_failed_download_is_one_line_in_bounded_time_and_leaves_all_as_it_was(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({"play.txt": before} if before else {})
 
 
+def test_a_downloaded_text_may_be_read_by_whom_the_umask_lets(server: str, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = download("play", Remote(f"{server}/ok", SHA, len(TEXT)), tmp_path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_text_that_has_moved_is_followed(server: str, tmp_path: Path) -> None:
     assert download("play", Remote(f"{server}/moved", SHA, len(TEXT)), tmp_path).read_bytes() == TEXT
 
 
 class FullDisk:
-    """What pooch does to the disk, in order; the operation of that number fails."""
+    """What a download does to the disk, in order; the operation of that number fails."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, failure: int) -> None:
         self._done, self._number, self._failure = 0, number, failure
-        for module, name in ((tempfile, "NamedTemporaryFile"), (shutil, "move"), (os, "makedirs")):
-            monkeypatch.setattr(module, name, self._counted(getattr(module, name)))
+        make, counted = os.mkdir, self._counted(os.mkdir)
+        # A folder that is there is not made again.
+        monkeypatch.setattr(os, "mkdir", lambda path, mode: (make if os.path.isdir(path) else counted)(path, mode))
+        monkeypatch.setattr(os, "replace", self._counted(os.replace))
         monkeypatch.setattr(pooch.downloaders, "open", self._open, raising=False)
 
     def _counted(self, operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,7 +192,7 @@ class FullDisk:
 
         return act
 
-    def _open(self, path: str, mode: str) -> Any:
+    def _open(self, path: Path, mode: str) -> Any:
         file = self._counted(open)(path, mode)
         operations = {name: self._counted(getattr(file, name)) for name in ("write", "flush", "close")}
         return SimpleNamespace(**operations)
@@ -207,8 +219,37 @@ def test_a_disk_that_fails_at_any_operation_is_one_line_and_leaves_all_as_it_was
             assert said.startswith(f"{folder}: ")
             assert "\n" not in said
             assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
-        assert 12 < number < 99
+        assert 10 < number < 99
         assert (folder / "play.txt").read_bytes() == TEXT
+
+
+def test_what_a_killed_download_left_is_cleared_by_the_next_and_what_a_living_one_writes_is_not(
+    server: str, tmp_path: Path
+) -> None:
+    program = (
+        "from pathlib import Path; from charrnn.data.registry import Remote, download; "
+        f"download('play', Remote('{server}/stalled', '{SHA}', {len(TEXT)}), Path({str(tmp_path)!r}))"
+    )
+    others = {".play.txt.x.tmp", ".play.txt.tmp", ".player.txt.1.tmp", ".play.txt.1.old", f".play.txt.{10**30}.tmps"}
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / f".play.txt.{10**30}.tmp").touch()
+    remote = Remote(f"{server}/ok", SHA, len(TEXT))
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        half_made = tmp_path / f".play.txt.{process.pid}.tmp"
+        end = time.monotonic() + 60
+        while not (half_made.is_file() and half_made.stat().st_size):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert download("play", remote, tmp_path).read_bytes() == TEXT
+        assert {path.name for path in tmp_path.iterdir()} == {*others, "play.txt", half_made.name}
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert half_made.is_file()
+    assert download("play", remote, tmp_path).read_bytes() == TEXT
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "play.txt"}
+    assert Handler.asked == 2
 
 
 @pytest.mark.parametrize(("page", "code"), [("/broken", 3), ("/cut", 3), ("/other", 3), ("/ok", 6)])

@@ -15,6 +15,7 @@ from charrnn.config import Config
 from charrnn.data.corpus import Corpus
 from charrnn.errors import DivergedError
 from charrnn.training import session
+from charrnn.training import trainer as trainer_module
 from charrnn.training.events import Report, Snapshot, WentBack
 
 
@@ -132,3 +133,30 @@ def test_nothing_is_saved_while_the_loss_leaps_and_a_request_to_stop_waits(corpu
     last = Checkpoint.load(running.run.last, with_state=True)
     assert last.progress["step"] == finished.step == 32
     assert np.abs(last.state["model.head.weight"]).max() < 100
+
+
+def sure(trainer) -> None:
+    """An output bias that gives all other characters a loss of some 8 nats, which takes long to unlearn."""
+    with torch.no_grad():
+        trainer.model.head.bias[0] += 12
+
+
+@pytest.mark.parametrize(
+    ("every", "step", "saves"), [({"save_every": "1"}, 32, range(33)), ({"validate_every": "16"}, 47, [0, 16, 32])]
+)
+def test_a_leap_is_seen_before_a_save_however_many_calm_steps_the_report_will_average_over(
+    corpus, tmp_path, monkeypatch, every, step, saves
+):
+    monkeypatch.setattr(trainer_module, "report_every", lambda step: 40)
+    given = small_config(130, **{"save_every": "1000", "validate_every": "1000", "keep": 5, **every})
+    running = begin(corpus, tmp_path / "runs", given)
+    harm(running, step, sure)
+    saved: list[int] = []
+    for event in running.events():
+        if isinstance(event, WentBack):
+            break
+        if isinstance(event, Snapshot) and not event.best:
+            saved.append(event.checkpoint.progress["step"])
+    # The loss of the step that was harmed is that of the weights before.
+    assert saved == list(saves)
+    assert event.checkpoint.progress["step"] == 32

@@ -146,6 +146,20 @@ def test_a_disk_that_is_full_after_a_damaged_save_was_passed_over_leaves_the_goo
         number += 3
 
 
+def test_the_counting_of_an_n_gram_model_too_says_which_log_it_goes_on_without(tmp_path, monkeypatch):
+    small_corpus(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def before(at: int, operation: Operation, half) -> None:
+        if operation.path.name == "metrics.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    Disk(monkeypatch, before)
+    result = CliRunner().invoke(app, ["train", "text", "--model", "ngram", "--run", "run"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("metrics.jsonl: cannot be written (No space left on device); going on") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_operation_may_fail(whole, fault, capsys):

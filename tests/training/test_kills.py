@@ -22,15 +22,27 @@ from charrnn.config import Config
 from charrnn.data.corpus import Corpus
 from charrnn.training import session
 
+#: Seconds after which a process that should have ended hangs; on a busy machine it may take a minute.
+DEADLINE = 300
+
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["runs"])
 
 
 def start(folder: Path, given: Config, **options: object) -> multiprocessing.Process:
-    """A process that begins or goes on with the run."""
-    process = processes.Process(target=go_on, args=(folder, given), kwargs=options)
+    """A process that begins or goes on with the run; it ends with this one, if a test fails before it waits."""
+    process = processes.Process(target=go_on, args=(folder, given), kwargs=options, daemon=True)
     process.start()
     return process
+
+
+def wait(process: multiprocessing.Process) -> None:
+    """Wait for a process's end. One that hangs is a failure, and is not left behind."""
+    process.join(DEADLINE)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        pytest.fail(f"a training has not ended within {DEADLINE} seconds")
 
 
 @pytest.fixture
@@ -75,13 +87,13 @@ def killed_at_random(whole: tuple[Path, Config, int], kills: int) -> int:
         process = start(part, given)
         time.sleep(moments.uniform(0.05, 0.8))
         process.kill()
-        process.join()
+        wait(process)
         if process.exitcode == -signal.SIGKILL:
             survived += 1
         else:  # it was done, or there was nothing left to do: another one
             check(run, folder / "checkpoints" / "run")
             shutil.rmtree(run)
-    start(part, given).join()
+    wait(start(part, given))
     check(run, folder / "checkpoints" / "run")
     return survived
 
@@ -93,10 +105,10 @@ def killed_inside(whole: tuple[Path, Config, int], numbers: Iterable[int]) -> in
     survived = 0
     for number, halfway in itertools.product(numbers, (False, True)):
         process = start(part, given, kill_at=number, halfway=halfway)
-        process.join()
+        wait(process)
         assert process.exitcode == -signal.SIGKILL
         survived += 1
-    start(part, given).join()
+    wait(start(part, given))
     check(run, folder / "checkpoints" / "run")
     return survived
 
@@ -131,13 +143,25 @@ def test_killed_before_and_inside_each_of_sixty_operations_it_ends_the_same(whol
         print(f"\n{survived} kills survived")
 
 
+def test_a_training_that_hangs_is_a_failure_and_not_left_behind(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "DEADLINE", 0.5)
+    process = processes.Process(target=time.sleep, args=(600,))
+    process.start()
+    with pytest.raises(pytest.fail.Exception, match="has not ended"):
+        wait(process)
+    assert process.exitcode == -signal.SIGKILL
+
+
 def test_two_trainings_of_one_run_are_refused_and_a_dead_one_lets_go(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     small_corpus(tmp_path)
     given = small_config(100_000)
     run = tmp_path / "checkpoints" / "run"
     first = start(tmp_path, given)
+    end = time.monotonic() + DEADLINE
     while not (run / "metrics.jsonl").is_file():
+        assert first.is_alive()
+        assert time.monotonic() < end
         time.sleep(0.02)
     before = {path: path.read_bytes() for path in run.iterdir() if path.suffix == ".toml"}
     for options in (["--resume"], ["text", "--force"], ["text"]):
@@ -146,6 +170,7 @@ def test_two_trainings_of_one_run_are_refused_and_a_dead_one_lets_go(tmp_path, m
             cwd=tmp_path,
             capture_output=True,
             text=True,
+            timeout=DEADLINE,
         )
         assert second.returncode == 2
         assert "run of that name exists" in second.stderr or "trained by another process" in second.stderr
@@ -154,6 +179,6 @@ def test_two_trainings_of_one_run_are_refused_and_a_dead_one_lets_go(tmp_path, m
     assert first.is_alive()
     assert {path: path.read_bytes() for path in before} == before
     first.kill()
-    first.join()
+    wait(first)
     monkeypatch.chdir(tmp_path)
     session.resume(Config(), name="run")

@@ -231,3 +231,25 @@ def test_one_ctrl_c_stops_after_the_step_and_saves_and_a_second_leaves_at_once_w
     monkeypatch.chdir(tmp_path)
     resumed = session.resume(Config(), name="run")
     assert list(resumed.events())[-1].step == 60
+
+
+def test_logs_that_cannot_be_cut_are_said_and_the_run_goes_on_to_the_same_end(corpus, tmp_path, monkeypatch):
+    whole = session.begin(corpus, small_config(60), root=tmp_path / "whole", name="run")
+    list(whole.events())
+    run = stopped(corpus, tmp_path / "part", 30)
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 1000}\n')  # as if written after the save
+    told: list[str] = []
+
+    def fail(path: Path, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "truncate", fail)
+        resumed = session.resume(Config(), root=tmp_path / "part", name="run", notify=told.append)
+    (line,) = (line for line in told if line.startswith("warning: "))
+    assert "metrics.jsonl: cannot be cut (Input/output error)" in line
+    list(resumed.events())
+    assert same_end(run, whole.run.folder)
+    assert {"step": 1000} in figures(run)
+    assert [line for line in figures(run) if line["step"] <= 60] == figures(whole.run.folder)
