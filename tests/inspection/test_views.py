@@ -91,6 +91,7 @@ def test_a_cell_planted_in_the_weights_ranks_first(model: Model, text: str) -> N
     best = inspect("cells", Subject.of(checkpoint, text), feature=("vowel=[aeiou]",)).document["cells"]
     planted = next(cell for cell in best if cell["feature"] == "vowel")
     assert (planted["layer"], planted["unit"], planted["score"]) == (0, unit, 1.0)
+    assert best[0] == planted
     assert planted["null"] < 0.65
     assert planted["untrained"] < 1
 
