@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
 from charrnn.inspection.axes import axis_of
-from charrnn.inspection.report import Bars, Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.inspection.report import (
+    Bars,
+    Block,
+    Branch,
+    Chart,
+    Note,
+    Painted,
+    Report,
+    Table,
+    Tree,
+    Value,
+    glyph,
+    number,
+)
 from charrnn.visible import show
 
 MARKS = "ox+*#@"
 LEVELS = 9
+#: Of a word in a heading over numbers, so much stands on one line; only names of runs are longer.
+LONGEST_WORD = 12
 
 
 def render(console: Console, report: Report) -> None:
@@ -44,13 +60,52 @@ def _block(console: Console, block: Block) -> None:
 
 
 def _table(console: Console, block: Table) -> None:
-    table = RichTable(box=SIMPLE, title=Text(show(block.title)) if block.title else None, title_justify="left")
+    title = Text(show(block.title)) if block.title else None
+    table = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title,
+                      title_justify="left")  # fmt: skip
+    rows = [[_value(value) for value in row] for row in block.rows]
     for k, column in enumerate(block.columns):
-        numeric = bool(block.rows) and not isinstance(block.rows[0][k], str)
-        table.add_column(Text(show(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in block.rows:
-        table.add_row(*(Text(show(v) if isinstance(v, str) else "" if v is None else number(v)) for v in row))
+        heading = show(column)
+        if block.numeric(k):
+            width = _width(heading, [str(row[k]) for row in rows])
+            table.add_column(Text(heading), justify="right", overflow="fold", width=width)
+        else:
+            table.add_column(Text(heading), overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+    console.print()
+
+
+def _width(heading: str, numbers: Sequence[str]) -> int:
+    """Of a column of numbers: none of them is broken, and their heading is between its words."""
+    words = [min(cell_len(word), LONGEST_WORD) for word in heading.split()]
+    return max([*words, *map(cell_len, numbers)])
+
+
+def _value(value: Value) -> Text | _Items:
+    if isinstance(value, tuple):
+        return _Items(value)
+    return Text(show(value) if isinstance(value, str) else "" if value is None else number(value))
+
+
+class _Items:
+    """The items of a cell, as many on a line as there is room for."""
+
+    def __init__(self, items: Sequence[str]) -> None:
+        self.items = [show(item) for item in items]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(cell_len, self.items), default=0), cell_len("  ".join(self.items)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines: list[str] = []
+        for item in self.items:
+            if lines and cell_len(lines[-1]) + 2 + cell_len(item) <= options.max_width:
+                lines[-1] += f"  {item}"
+            else:
+                lines.append(item)
+        yield Text("\n".join(lines))
 
 
 def _bars(console: Console, block: Bars) -> None:
