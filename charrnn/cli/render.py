@@ -63,24 +63,25 @@ def _table(console: Console, block: Table) -> None:
     title = Text(show(block.title)) if block.title else None
     table = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title,
                       title_justify="left")  # fmt: skip
+    headings = [Text(show(column)) for column in block.columns]
     rows = [[_value(value) for value in row] for row in block.rows]
-    for k, column in enumerate(block.columns):
-        heading = show(column)
-        if block.numeric(k):
-            width = _width(heading, [str(row[k]) for row in rows])
-            table.add_column(Text(heading), justify="right", overflow="fold", width=width)
-        else:
-            table.add_column(Text(heading), overflow="fold")
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(headings)
+    widest = [_widest(console, [heading, *cells]) for heading, cells in zip(headings, columns, strict=True)]
+    fits = sum(widest) + 2 * (len(widest) - 1) <= console.width
+    for k, (heading, cells) in enumerate(zip(headings, columns, strict=True)):
+        numeric = block.numeric(k)
+        # Where room is short numbers stay whole, below a heading of several lines, and words give way.
+        words = [Text(word[:LONGEST_WORD]) for word in heading.plain.split()]
+        width = _widest(console, [*words, *cells]) if numeric and not fits else None
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
     console.print(table)
     console.print()
 
 
-def _width(heading: str, numbers: Sequence[str]) -> int:
-    """Of a column of numbers: none of them is broken, and their heading is between its words."""
-    words = [min(cell_len(word), LONGEST_WORD) for word in heading.split()]
-    return max([*words, *map(cell_len, numbers)])
+def _widest(console: Console, cells: Sequence[Text | _Items]) -> int:
+    return max(Measurement.get(console, console.options, cell).maximum for cell in cells)
 
 
 def _value(value: Value) -> Text | _Items:

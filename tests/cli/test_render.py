@@ -38,6 +38,12 @@ def test_no_word_and_no_number_of_a_table_is_broken(width: int) -> None:
     assert {"0.987", "-0.048", "-0.0012", "0.812"} <= set(words)
 
 
+def test_a_table_that_has_room_keeps_its_headings_on_one_line() -> None:
+    block = Table(["layer", "gate", "shut (< 0.1)", "open (> 0.9)", "mean"], [[0, "f (forget)", 0.3668, 0.4, 0.519]])
+    heading = printed(block, 60).splitlines()[1]
+    assert re.split(" {2,}", heading.strip()) == list(block.columns)
+
+
 def test_names_too_long_for_their_column_fold_and_numbers_do_not() -> None:
     long = "a-run-of-a-very-long-name-" * 3
     text = printed(Table(["run", f"only {long}", "bytes"], [[long, 12, 13_324_314]]), 60)

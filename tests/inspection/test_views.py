@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,15 @@ def test_surprisal_adds_up_to_what_eval_says(model: Model, text: str) -> None:
     assert sorted((c["probability"] for c in first["likeliest"]), reverse=True) == [
         c["probability"] for c in first["likeliest"]
     ]
+
+
+def test_what_stands_before_a_surprising_byte_is_short_and_whole(model: Model) -> None:
+    report = inspect("text", Subject.of(model(unit="byte"), "日本 " * 20))
+    table = next(block for block in report.blocks if isinstance(block, Table))
+    for _, before, *_ in table.rows:
+        assert isinstance(before, str)
+        assert len(before) <= 12
+        assert re.fullmatch(r"(\\x[0-9a-f]{2}|␣)*", before)
 
 
 def test_cells_have_the_fields_of_the_contract(model: Model, text: str) -> None:
