@@ -149,7 +149,7 @@ def _rows(block: Painted, width: int) -> Iterator[list[tuple[str, int]]]:
 
 
 def _painted(console: Console, block: Painted) -> None:
-    coloured = console.color_system is not None
+    coloured = console.color_system is not None and not console.no_color
     for row in _rows(block, console.width):
         text = Text(no_wrap=True)
         for sign, level in row:

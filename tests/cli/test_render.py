@@ -10,7 +10,7 @@ from rich.console import Console
 
 from charrnn.cli.render import render
 from charrnn.inspection.html import WIDTH, page
-from charrnn.inspection.report import Block, Chart, Report, Series, Table
+from charrnn.inspection.report import Block, Chart, Painted, Report, Series, Table
 
 CELLS = Table(
     ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"],
@@ -78,3 +78,13 @@ def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
     middles = [float(x) for x in re.findall(r'class="mark" x="([\d.]+)"', html)]
     assert [n for n, x in zip((22, 24), middles, strict=True) if not 4 * n <= x <= WIDTH - 4 * n] == []
     assert ">1,000,000</text>" in html
+
+
+def test_a_painted_text_in_a_terminal_without_colour_has_digits() -> None:
+    painted = Report("Title", [Painted("ab", [0.0, 8.0], 0.0, 8.0, "bits")])
+    for settings, expected in (({"no_color": True}, ["ab", " 9"]), ({"no_color": False}, ["a\x1b"])):
+        console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", **settings)
+        render(console, painted)
+        lines = console.file.getvalue().splitlines()[1:]  # type: ignore[attr-defined]
+        assert all(line.startswith(start) for line, start in zip(lines, expected, strict=False))
+        assert ("1 to 9 is weak to strong" in lines[-1]) == settings["no_color"]
