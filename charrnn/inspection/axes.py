@@ -61,4 +61,4 @@ def label(tick: float) -> str:
     >>> label(0.25), label(10000.0), label(1e-07), label(1e12)
     ('0.25', '10,000', '1e-07', '1e+12')
     """
-    return f"{tick:,.0f}" if 1000 <= abs(tick) < 1e8 else f"{tick:.4g}"
+    return f"{tick:,.0f}" if 1000 <= abs(tick) < 1e8 and tick == round(tick) else f"{tick:.4g}"

@@ -41,6 +41,7 @@ class Painted:
         return max(0.0, min(1.0, (value - self.low) / (self.high - self.low)))
 
 
+#: What a cell of a table has.
 Value = str | float | int | tuple[str, ...] | None
 
 
