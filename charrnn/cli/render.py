@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
 from charrnn.inspection.axes import axis_of
-from charrnn.inspection.report import Bars, Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.inspection.report import (
+    Bars,
+    Block,
+    Branch,
+    Chart,
+    Note,
+    Painted,
+    Report,
+    Table,
+    Tree,
+    Value,
+    glyph,
+    number,
+)
 from charrnn.visible import show
 
 MARKS = "ox+*#@"
 LEVELS = 9
+#: Of a word in a heading over numbers, so much stands on one line; only names of runs are longer.
+LONGEST_WORD = 12
 
 
 def render(console: Console, report: Report) -> None:
@@ -44,13 +60,53 @@ def _block(console: Console, block: Block) -> None:
 
 
 def _table(console: Console, block: Table) -> None:
-    table = RichTable(box=SIMPLE, title=Text(show(block.title)) if block.title else None, title_justify="left")
-    for k, column in enumerate(block.columns):
-        numeric = bool(block.rows) and not isinstance(block.rows[0][k], str)
-        table.add_column(Text(show(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in block.rows:
-        table.add_row(*(Text(show(v) if isinstance(v, str) else "" if v is None else number(v)) for v in row))
+    title = Text(show(block.title)) if block.title else None
+    table = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title,
+                      title_justify="left")  # fmt: skip
+    headings = [Text(show(column)) for column in block.columns]
+    rows = [[_value(value) for value in row] for row in block.rows]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(headings)
+    widest = [_widest(console, [heading, *cells]) for heading, cells in zip(headings, columns, strict=True)]
+    fits = sum(widest) + 2 * (len(widest) - 1) <= console.width
+    for k, (heading, cells) in enumerate(zip(headings, columns, strict=True)):
+        numeric = block.numeric(k)
+        # Where room is short numbers stay whole, below a heading of several lines, and words give way.
+        words = [Text(word[:LONGEST_WORD]) for word in heading.plain.split()]
+        width = _widest(console, [*words, *cells]) if numeric and not fits else None
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+    console.print()
+
+
+def _widest(console: Console, cells: Sequence[Text | _Items]) -> int:
+    return max(Measurement.get(console, console.options, cell).maximum for cell in cells)
+
+
+def _value(value: Value) -> Text | _Items:
+    if isinstance(value, tuple):
+        return _Items(value)
+    return Text(show(value) if isinstance(value, str) else "" if value is None else number(value))
+
+
+class _Items:
+    """The items of a cell, as many on a line as there is room for."""
+
+    def __init__(self, items: Sequence[str]) -> None:
+        self.items = [show(item) for item in items]
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(cell_len, self.items), default=0), cell_len("  ".join(self.items)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines: list[str] = []
+        for item in self.items:
+            if lines and cell_len(lines[-1]) + 2 + cell_len(item) <= options.max_width:
+                lines[-1] += f"  {item}"
+            else:
+                lines.append(item)
+        yield Text("\n".join(lines))
 
 
 def _bars(console: Console, block: Bars) -> None:
@@ -93,7 +149,7 @@ def _rows(block: Painted, width: int) -> Iterator[list[tuple[str, int]]]:
 
 
 def _painted(console: Console, block: Painted) -> None:
-    coloured = console.color_system is not None
+    coloured = console.color_system is not None and not console.no_color
     for row in _rows(block, console.width):
         text = Text(no_wrap=True)
         for sign, level in row:

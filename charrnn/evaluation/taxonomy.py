@@ -1,7 +1,8 @@
 """The errors of a model taken apart: oracles, one after the other, each remove those of one kind.
 
-After section 4.4 of Karpathy, Johnson & Fei-Fei, "Visualizing and understanding recurrent networks", 2016. The order
-of the oracles decides what an error that several could remove is counted as: easily removed ones come first.
+After section 4.4 of Karpathy, Johnson & Fei-Fei, "Visualizing and understanding recurrent networks", 2016, whose own
+program was not there to be compared with: shares are for setting models beside each other, not beside the paper's. The
+order of the oracles decides what an error that several could remove is counted as: easily removed ones come first.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ Indices = NDArray[np.intp]
 #: For places in the text the step, 0 ... S − 1, at which an oracle removes an error there; S where it does not.
 Steps = Callable[[Indices], NDArray[np.integer[Any]]]
 
-#: Orders of the n-gram models; the paper's.
+#: Orders of the n-gram models, up to this one; after the paper.
 ORDER = 9
-#: Characters that the memory reaches back; the paper has 5000 too.
+#: Characters that the memory reaches back; after the paper, which has 5000 too.
 MEMORY = (100, 500, 1000)
-#: Times that a rare word occurs in the training text, at most; the paper's.
+#: Times that a rare word occurs in the training text, at most; after the paper.
 RARE = 5
 #: What is added to the probability of the true character.
 BOOSTS = (0.1, 0.2, 0.3, 0.4, 0.5)

@@ -53,3 +53,12 @@ def _logarithmic(low: float, high: float) -> Axis:
         low, high = 10.0**first, 10.0**last
     every = 1 + (last - first) // 7
     return Axis(low, high, tuple(10.0**n for n in range(first, last + 1, every)), True)
+
+
+def label(tick: float) -> str:
+    """A tick as a chart shows it.
+
+    >>> label(0.25), label(10000.0), label(1e-07), label(1e12)
+    ('0.25', '10,000', '1e-07', '1e+12')
+    """
+    return f"{tick:,.0f}" if 1000 <= abs(tick) < 1e8 and tick == round(tick) else f"{tick:.4g}"

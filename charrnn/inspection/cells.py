@@ -16,7 +16,7 @@ from charrnn.evaluation.surprisal import cross_entropy
 from charrnn.inspection.activations import Activations, States, activations, memory, run
 from charrnn.inspection.association import find, halves
 from charrnn.inspection.features import features_of
-from charrnn.inspection.report import Note, Report, Table
+from charrnn.inspection.report import Note, Report, Table, Value
 from charrnn.inspection.subject import Subject
 
 #: Characters of the second half over which a clamped model's loss is measured, and steps run at a time.
@@ -50,21 +50,26 @@ def cells(subject: Subject, feature: tuple[str, ...] = (), top: int = 3, seed: i
     picks = sorted({divmod(item.cell, H) for item in found})
     lost = clamp_bits(checkpoint, subject.ids, record, picks)
 
-    listed = [
-        {
-            "layer": item.cell // H,
-            "unit": item.cell % H,
-            "feature": item.feature,
-            "kind": item.kind,
-            "score": item.score,
-            "null": item.null,
-            "untrained": chance[item.feature],
-            "clamp_bits": lost[divmod(item.cell, H)],
-        }
-        for item in found
-    ]
-    rows = [[f"{row['layer']}.{row['unit']}", *(row[name] for name in list(row)[2:])] for row in listed]
-    columns = ["cell", "feature", "measure", "score", "shifted labels", "untrained", "bits lost if clamped"]
+    listed: list[dict[str, Any]] = []
+    rows: list[list[Value]] = []
+    for item in found:
+        layer, unit = divmod(item.cell, H)
+        random_score, bits = chance[item.feature], lost[layer, unit]
+        listed.append(
+            {
+                "layer": layer,
+                "unit": unit,
+                "feature": item.feature,
+                "kind": item.kind,
+                "score": item.score,
+                "null": item.null,
+                "untrained": random_score,
+                "clamp_bits": bits,
+            }
+        )
+        scores = [round(score, 3) for score in (item.score, item.null, random_score)]
+        rows.append([f"{layer}.{unit}", item.feature, item.kind, *scores, round(bits, 4)])
+    columns = ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"]
     missing = [item.name for item in features if item.name not in judged]
     note = (
         f"{T:,} characters: cells chosen on the first half, scored on the second. auc: how often the cell is higher "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.errors import UsageError
-from charrnn.inspection.report import Chart, Note, Report, Series, Table, shown
+from charrnn.inspection.report import Chart, Note, Report, Series, Table, Value, shown
 from charrnn.inspection.subject import Subject
 
 Floats = NDArray[np.float64]
@@ -56,11 +56,11 @@ def embeddings(subject: Subject, top: int = 5) -> Report:
     np.fill_diagonal(alike, -np.inf)
     nearest = np.argsort(-alike, axis=1, kind="stable")[:, : min(top, count - 1)]
 
-    rows: list[list[str | float | int | None]] = []
+    rows: list[list[Value]] = []
     found: list[dict[str, Any]] = []
     for i, name in enumerate(names):
         neighbours = [(names[j], float(alike[i, j])) for j in nearest[i]]
-        rows.append([shown(name), "   ".join(f"{shown(other)} {cosine:+.2f}" for other, cosine in neighbours)])
+        rows.append([shown(name), tuple(f"{shown(other)} {cosine:+.2f}" for other, cosine in neighbours)])
         found.append(
             {
                 "character": name,

@@ -6,7 +6,7 @@ from typing import Any
 
 from charrnn.errors import UsageError
 from charrnn.inspection.activations import activations
-from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
+from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table, Value
 from charrnn.inspection.subject import Subject
 
 SHUT, OPEN = 0.1, 0.9
@@ -32,7 +32,7 @@ def gates(subject: Subject) -> Report:
     left = {gate: (parts[gate] < SHUT).mean(0) for gate in names}  # (L, H) each
     right = {gate: (parts[gate] > OPEN).mean(0) for gate in names}
 
-    rows: list[list[str | float | int | None]] = []
+    rows: list[list[Value]] = []
     found: list[dict[str, Any]] = []
     blocks: list[Block] = []
     for gate, name in names.items():

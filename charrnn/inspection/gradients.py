@@ -98,7 +98,9 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
     for name, each in zip(names, subjects, strict=True):
         norms, count = profile(each, reach, places)
         faded = np.flatnonzero(norms["input"] < norms["input"][0] / 100)
-        reached = f"after {faded[0] + 1} characters" if len(faded) else f"not within {reach} characters"
+        reached = f"is more than 1 % of that at k = 1 for {reach} characters"
+        if len(faded):
+            reached = f"falls below 1 % of that at k = 1 after {faded[0] + 1} characters"
         models.append(
             {
                 "checkpoint": str(each.checkpoint.path),
@@ -109,8 +111,7 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
                 "norms": {part: [float(values[k - 1]) for k in ks] for part, values in norms.items()},
             }
         )
-        said = f"the gradient at the input falls below 1 % of that at k = 1 {reached}"
-        blocks.append(Note(f"{name}: mean over {count} places; {said}."))
+        blocks.append(Note(f"{name}: mean over {count} places; the gradient at the input {reached}."))
     lines = models[0]["norms"]
     if others:
         lines = dict(zip(names, (model["norms"]["input"] for model in models), strict=True))

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 
-from charrnn.inspection.axes import axis_of
-from charrnn.inspection.report import Bars, Block, Branch, Chart, Note, Painted, Report, Table, Tree, glyph, number
+from charrnn.inspection.axes import axis_of, label
+from charrnn.inspection.report import (
+    Bars,
+    Block,
+    Branch,
+    Chart,
+    Note,
+    Painted,
+    Report,
+    Table,
+    Tree,
+    Value,
+    glyph,
+    number,
+)
 from charrnn.visible import show
 
 #: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
@@ -26,13 +40,15 @@ body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; background: var(--p
 .text span:is(:hover, :focus) { outline: 1px solid; }
 .text span:focus::after { content: attr(title); position: fixed; left: 1rem; bottom: 1rem; padding: .3rem .8rem;
   background: var(--ink); color: var(--page); white-space: pre-wrap; }
-table { border-collapse: collapse; margin: 1rem 0; }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--faint); }
-th { text-align: left; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+th { text-align: left; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+td bdi { display: inline-block; margin-right: 1em; white-space: pre; }
+.key bdi { display: inline-block; margin-right: 1.5em; }
 td, li { font-family: ui-monospace, monospace; } ul { list-style: none; border-left: 1px solid var(--faint); }
 li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
 svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; }
+svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
 """ + "".join(
     f".p{n} {{ background: rgb(var(--warm) / {n / LEVELS * 0.9:.2f}); }} "
     f".m{n} {{ background: rgb(var(--cool) / {n / LEVELS * 0.9:.2f}); }}\n"
@@ -93,12 +109,15 @@ def _painted(block: Painted) -> str:
 
 
 def _table(block: Table) -> str:
-    def cell(value: str | float | int | None) -> str:
+    def cell(value: Value) -> str:
+        if isinstance(value, tuple):
+            return f"<td>{' '.join(f'<bdi>{escape(item)}</bdi>' for item in value)}</td>"
         if isinstance(value, str):
             return f"<td>{escape(value)}</td>"
         return f'<td class="n">{"" if value is None else number(value)}</td>'
 
-    head = "".join(f"<th>{escape(column)}</th>" for column in block.columns)
+    kinds = (' class="n"' if block.numeric(k) else "" for k in range(len(block.columns)))
+    head = "".join(f"<th{kind}>{escape(column)}</th>" for kind, column in zip(kinds, block.columns, strict=True))
     rows = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in block.rows)
     title = f"<h2>{escape(block.title)}</h2>" if block.title else ""
     return f"{title}<table><tr>{head}</tr>\n{rows}</table>"
@@ -136,9 +155,9 @@ def _chart(chart: Chart) -> str:
     floor = HEIGHT - BOTTOM
     parts = [f'<path d="M{LEFT} {TOP}V{floor}H{WIDTH - 20}" fill="none" stroke="currentColor"/>']
     for tick in across.ticks:
-        parts.append(f'<text x="{left(tick):.1f}" y="{floor + 16}" text-anchor="middle">{tick:.4g}</text>')
+        parts.append(f'<text x="{left(tick):.1f}" y="{floor + 16}" text-anchor="middle">{label(tick)}</text>')
     for tick in up.ticks:
-        parts.append(f'<text x="{LEFT - 6}" y="{top(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{top(tick) + 4:.1f}" text-anchor="end">{label(tick)}</text>')
     middle = (LEFT + WIDTH - 20) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(chart.x_label)}</text>')
     turned = f'transform="translate(14 {floor / 2}) rotate(-90)"'
@@ -154,18 +173,33 @@ def _chart(chart: Chart) -> str:
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y, n in points:
-            said = f"{series.labels[n]} " if series.labels else f"{series.name} "
-            tip = f"<title>{escape(said)}({series.x[n]:.4g}, {series.y[n]:.4g})</title>"
+            name = series.labels[n] if series.labels else series.name
+            tip = f"<title>{escape(name)} ({series.x[n]:.4g}, {series.y[n]:.4g})</title>"
             if series.labels:
-                parts.append(f'<text class="mark" x="{x:.1f}" y="{y:.1f}">{escape(series.labels[n])}{tip}</text>')
+                parts.append(_mark(series.labels[n], x, y, tip))
             else:
                 at = f'cx="{x:.1f}" cy="{y:.1f}"'
                 parts.append(f'<circle {at} r="3" fill="{colour}" fill-opacity=".6">{tip}</circle>')
-        if len(chart.series) > 1:
-            at = f'x="{WIDTH - 150}" y="{TOP + 14 + 16 * k}"'
-            parts.append(f'<text {at}><tspan fill="{colour}">● </tspan>{escape(series.name)}</text>')
-    label = escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
+    said = escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
     return (
-        f'<h2>{escape(chart.title)}</h2><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
-        f'aria-label="{label}">{"".join(parts)}</svg>'
+        f'<h2>{escape(chart.title)}</h2>{_key(chart)}<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
+        f'aria-label="{said}">{"".join(parts)}</svg>'
     )
+
+
+def _mark(text: str, x: float, y: float, tip: str) -> str:
+    """A label about its point, moved as far as it must be to stand in the picture; a column is 8 wide."""
+    half = 4 * sum(2 if unicodedata.east_asian_width(character) in "FW" else 1 for character in text)
+    x = max(half, min(x, WIDTH - half))
+    return f'<text class="mark" x="{x:.1f}" y="{y:.1f}">{escape(text)}{tip}</text>'
+
+
+def _key(chart: Chart) -> str:
+    """The names of several series; above the picture, for within it they would hide what is drawn there."""
+    if len(chart.series) < 2:
+        return ""
+    names = (
+        f'<bdi><b style="color:var(--s{k % 6})">●</b> {escape(series.name)}</bdi>'
+        for k, series in enumerate(chart.series)
+    )
+    return f'<p class="key">{"".join(names)}</p>'

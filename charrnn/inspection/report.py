@@ -41,13 +41,21 @@ class Painted:
         return max(0.0, min(1.0, (value - self.low) / (self.high - self.low)))
 
 
+#: What a cell of a table has.
+Value = str | float | int | tuple[str, ...] | None
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows of words and numbers; ``None`` is a gap."""
+    """Rows of words and numbers; ``None`` is a gap, a tuple a list of which no item is broken into two lines."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | float | int | None]]
+    rows: Sequence[Sequence[Value]]
     title: str = ""
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column has numbers, by its first row."""
+        return bool(self.rows) and not isinstance(self.rows[0][column], str | tuple)
 
 
 @dataclass(frozen=True)

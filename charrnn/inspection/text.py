@@ -15,15 +15,29 @@ from charrnn.decoding.engine import Engine
 from charrnn.decoding.filters import log_softmax
 from charrnn.evaluation.evaluator import scoring_engine
 from charrnn.evaluation.metrics import unknown_cost
-from charrnn.inspection.report import Note, Painted, Report, Table, shown
+from charrnn.inspection.report import Note, Painted, Report, Table, Value, shown
 from charrnn.inspection.subject import Subject
 
 #: Bits at which a colour is full: a character that the model gave less than 1 in 256.
 FULL = 8.0
-
-
 #: Characters that are read at once.
 WINDOW = 1024
+#: As many characters of the text before stand in the table; fewer where they are spelled with several.
+BEFORE = 12
+
+
+def _last(symbols: Sequence[str]) -> str:
+    """As many of the last symbols as :data:`BEFORE` characters show.
+
+    >>> _last(["four"] * 5)
+    'fourfourfour'
+    """
+    before = ""
+    for sign in map(shown, reversed(symbols)):
+        if len(sign) + len(before) > BEFORE:
+            break
+        before = sign + before
+    return before
 
 
 @dataclass(frozen=True)
@@ -58,10 +72,10 @@ class Surprise:
     def table(self, symbols: Sequence[str], most: int = 10) -> Table:
         """The most surprising characters, in the order of the text."""
         places = np.sort(np.argsort(-self.bits, kind="stable")[:most]).tolist()
-        rows: list[list[str | float | int | None]] = []
+        rows: list[list[Value]] = []
         for t in places:
-            before = shown("".join(symbols[max(0, t - 12) : t]))
-            likelier = "  ".join(f"{shown(c)} {p:.2f}" for c, p in self.likeliest[t])
+            before = _last(symbols[max(0, t - BEFORE) : t])
+            likelier = tuple(f"{shown(c)} {p:.2f}" for c, p in self.likeliest[t])
             rows.append([t, before, shown(symbols[t]), 2.0 ** -float(self.bits[t]), likelier])
         return Table(["at", "after", "character", "probability", "likeliest"], rows, "The most surprising")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from charrnn.errors import UsageError
@@ -37,3 +39,15 @@ def test_a_bad_feature_is_one_line(given: str) -> None:
         features_of("text", (given,))
     assert "--feature" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pattern_that_takes_for_ever_is_ended_by_ctrl_c() -> None:
+    """An alarm stands for Ctrl-C: nothing else gets a turn while a pattern is matched."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            features_of("a" * 60 + "!", ("slow=(a+)+$",))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

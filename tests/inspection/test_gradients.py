@@ -16,7 +16,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, TrainingConfig
 from charrnn.inspection.activations import run
 from charrnn.inspection.gradients import distances, gradient_norms, gradients, while_trained
-from charrnn.inspection.report import Chart, Series
+from charrnn.inspection.report import Chart, Note, Series
 from charrnn.inspection.subject import Subject
 from charrnn.model.network import CharRNN
 
@@ -108,3 +108,13 @@ def test_norms_while_training_are_those_of_the_run_with_its_clipping(model: Mode
         found = while_trained("run", Subject.of(checkpoint, text[:50]))
         assert found == Series(f"run, {said}", [10.0, 40.0], [0.5, 0.25])
     assert while_trained("run", Subject.of(dataclasses.replace(checkpoint, path=tmp_path / "b" / "x"), text)) is None
+
+
+def test_what_is_said_of_a_gradient_that_fades_and_of_one_that_does_not(model: Model, text: str) -> None:
+    subject = Subject.of(model("rnn"), text)
+    notes = [block.text for block in gradients(subject, reach=2).blocks if isinstance(block, Note)]
+    assert notes[1].endswith("the gradient at the input is more than 1 % of that at k = 1 for 2 characters.")
+    subject.checkpoint.weights["layers.0.weight_hh_l0"][:] = 0  # nothing is remembered
+    subject.checkpoint.weights["layers.1.weight_hh_l0"][:] = 0
+    notes = [block.text for block in gradients(subject, reach=2).blocks if isinstance(block, Note)]
+    assert notes[1].endswith("the gradient at the input falls below 1 % of that at k = 1 after 2 characters.")

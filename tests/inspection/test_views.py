@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_surprisal_adds_up_to_what_eval_says(model: Model, text: str) -> None:
     ]
 
 
+def test_what_stands_before_a_surprising_byte_is_short_and_whole(model: Model) -> None:
+    report = inspect("text", Subject.of(model(unit="byte"), "日本 " * 20))
+    table = next(block for block in report.blocks if isinstance(block, Table))
+    for _, before, *_ in table.rows:
+        assert isinstance(before, str)
+        assert len(before) <= 12
+        assert re.fullmatch(r"(\\x[0-9a-f]{2}|␣)*", before)
+
+
 def test_cells_have_the_fields_of_the_contract(model: Model, text: str) -> None:
     cells = inspect("cells", Subject.of(model(), text), feature=("vowel=[aeiou]",), top=2).document["cells"]
     fields = {"layer", "unit", "feature", "kind", "score", "null", "untrained", "clamp_bits"}
@@ -91,6 +101,7 @@ def test_a_cell_planted_in_the_weights_ranks_first(model: Model, text: str) -> N
     best = inspect("cells", Subject.of(checkpoint, text), feature=("vowel=[aeiou]",)).document["cells"]
     planted = next(cell for cell in best if cell["feature"] == "vowel")
     assert (planted["layer"], planted["unit"], planted["score"]) == (0, unit, 1.0)
+    assert best[0] == planted
     assert planted["null"] < 0.65
     assert planted["untrained"] < 1
 

@@ -1,0 +1,90 @@
+"""Reports as a narrow terminal and a page lay them out."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from charrnn.cli.render import render
+from charrnn.inspection.html import WIDTH, page
+from charrnn.inspection.report import Block, Chart, Painted, Report, Series, Table
+
+CELLS = Table(
+    ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"],
+    [
+        ["0.812", "since sentence end", "auc", 0.987, 0.514, 0.944, 0.0073],
+        ["1.17", "indentation", "rho", 0.911, -0.048, -0.019, -0.0012],
+    ],
+)
+LIKELIEST = Table(["at", "likeliest"], [[7, ("A 0.12", "T 0.10", "日 0.07", "B 0.07", "S 0.06")], [8, ("x 0.99",)]])
+
+
+def printed(block: Block, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    render(console, Report("Title", [block]))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_word_and_no_number_of_a_table_is_broken(width: int) -> None:
+    text = printed(CELLS, width)
+    assert max(map(len, text.splitlines())) <= width
+    words = text.split()
+    assert {"shifted", "labels", "untrained", "clamped", "feature", "score", "sentence", "indentation"} <= set(words)
+    assert {"0.987", "-0.048", "-0.0012", "0.812"} <= set(words)
+
+
+def test_a_table_that_has_room_keeps_its_headings_on_one_line() -> None:
+    block = Table(["layer", "gate", "shut (< 0.1)", "open (> 0.9)", "mean"], [[0, "f (forget)", 0.3668, 0.4, 0.519]])
+    heading = printed(block, 60).splitlines()[1]
+    assert re.split(" {2,}", heading.strip()) == list(block.columns)
+
+
+def test_names_too_long_for_their_column_fold_and_numbers_do_not() -> None:
+    long = "a-run-of-a-very-long-name-" * 3
+    text = printed(Table(["run", f"only {long}", "bytes"], [[long, 12, 13_324_314]]), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "13,324,314" in text
+
+
+@pytest.mark.parametrize("width", [20, 60])
+def test_items_of_a_cell_stay_whole(width: int) -> None:
+    lines = printed(LIKELIEST, width).splitlines()
+    items = [item for line in lines[3:] for item in re.split(" {2,}", line.strip()) if item]
+    assert items == ["7", *LIKELIEST.rows[0][1], "8", "x 0.99"]
+    assert len(lines) == (8 if width == 20 else 6)
+
+
+def test_a_page_has_items_that_stay_whole_and_headings_above_their_numbers() -> None:
+    html = page(Report("Title", [LIKELIEST, CELLS]))
+    assert "<bdi>A 0.12</bdi> <bdi>T 0.10</bdi>" in html
+    assert '<th class="n">at</th><th>likeliest</th>' in html
+    assert '<th class="n">score</th>' in html
+
+
+def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
+    name = "a-run-of-a-long-name, clipped at 1"
+    lines = [Series(name, [1.0, 2.0], [1.0, 2.0]), Series("日本", [1.0, 2.0], [2.0, 1.0])]
+    html = page(Report("Title", [Chart("Lines", "x", "y", lines, "lines")]))
+    drawn = html[html.index("<svg") : html.index("</svg>")]
+    assert name not in re.sub(r"<title>.*?</title>", "", drawn)
+    assert f"●</b> {name}</bdi>" in html
+    labelled = Series("models", [1.0, 1e6], [1.0, 2.0], ["a-model-of-a-long-name", "日本" * 6])
+    html = page(Report("Title", [Chart("Points", "x", "y", [labelled], log_x=True)]))
+    middles = [float(x) for x in re.findall(r'class="mark" x="([\d.]+)"', html)]
+    assert [n for n, x in zip((22, 24), middles, strict=True) if not 4 * n <= x <= WIDTH - 4 * n] == []
+    assert ">1,000,000</text>" in html
+
+
+def test_a_painted_text_in_a_terminal_without_colour_has_digits() -> None:
+    painted = Report("Title", [Painted("ab", [0.0, 8.0], 0.0, 8.0, "bits")])
+    for settings, expected in (({"no_color": True}, ["ab", " 9"]), ({"no_color": False}, ["a\x1b"])):
+        console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", **settings)
+        render(console, painted)
+        lines = console.file.getvalue().splitlines()[1:]  # type: ignore[attr-defined]
+        assert all(line.startswith(start) for line, start in zip(lines, expected, strict=False))
+        assert ("1 to 9 is weak to strong" in lines[-1]) == settings["no_color"]
