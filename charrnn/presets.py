@@ -248,7 +248,8 @@ def _rate(model: ModelConfig) -> float:
     0.008: 1.461; 0.012: 1.457), falling with the root of the width; none higher than 2 x 128 was trained with.
 
     GRUs want half of it: after two passes over War and Peace one of 2 x 128 has 1.333 nats with 0.014, 1.275 with 0.007
-    and 1.287 with 0.0035. So do RNNs (2 x 128: 1.413, 1.381 and 1.407), and wider ones still less (benchmarks/RESULTS.md).
+    and 1.287 with 0.0035. So do RNNs (2 x 128: 1.413, 1.381 and 1.407), and wider ones still less; see
+    benchmarks/RESULTS.md.
 
     >>> [_rate(ModelConfig(cell="lstm", hidden_size=units)) for units in (16, 128, 256, 512, 1024)]
     [0.014, 0.014, 0.01, 0.007, 0.005]
