@@ -48,7 +48,7 @@ def evaluate_command(
     ] = False,
     dynamic_rate: Annotated[
         float | None,
-        typer.Option("--dynamic-rate", metavar="R", help="Learning rate of --dynamic. Default: 0.0003."),
+        typer.Option("--dynamic-rate", metavar="R", help="Learning rate of --dynamic, of networks. Default: 0.0003."),
     ] = None,
     shares: options.Shares = None,
     per_line: Annotated[
@@ -94,16 +94,18 @@ def evaluate_command(
     found = text_to_score(model, text, split, encoding=encoding, newlines=newlines)
     rate = None
     if dynamic:
-        from charrnn.training.dynamic import Adaptation, adapt
+        from charrnn.training.dynamic import Adaptation, adapt, only_counts
 
+        if only_counts(model) and dynamic_rate is not None:
+            raise UsageError("--dynamic-rate: is of networks; what counts has none")
         how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
-        rate = how.learning_rate
+        rate = None if only_counts(model) else how.learning_rate
         with progress_bar("scoring", quiet or json) as progress:
             model, figures = adapt(model, found.ids, found.bytes, settings=how, device=device, progress=progress)
     else:
         figures = evaluate(model, found.ids, found.bytes, device=device, exact=exact, window=window)
     seconds = time.monotonic() - begin
-    scored = Scored(str(model.path), found.name, found.split, figures, seconds, window, rate, shares_of(model))
+    scored = Scored(str(model.path), found.name, found.split, figures, seconds, window, dynamic, rate, shares_of(model))
     if figures.unseen:
         note(f"{figures.unseen:,} characters of the text are not in the model's vocabulary", quiet)
     if json:
@@ -124,8 +126,9 @@ class Scored:
     figures: Figures
     seconds: float
     window: int | None = None
-    dynamic: float | None = None
-    """Learning rate of dynamic evaluation, where that is what was done."""
+    dynamic: bool = False
+    rate: float | None = None
+    """Learning rate of dynamic evaluation, where that is what was done to a network."""
     shares: tuple[float, ...] | None = None
     """What part each of several models has in the mean; at the end, if that was learnt."""
 
@@ -148,8 +151,8 @@ def document(scored: Scored) -> dict[str, object]:
         "bits_per_byte": figures.bits_per_byte,
         "bits_per_char_interval": None if interval is None else list(interval),
         "window": scored.window,
-        "dynamic": scored.dynamic is not None,
-        "dynamic_rate": scored.dynamic,
+        "dynamic": scored.dynamic,
+        "dynamic_rate": scored.rate,
         "shares": None if scored.shares is None else list(scored.shares),
         "seconds": round(scored.seconds, 4),
     }
@@ -162,7 +165,7 @@ def _print(scored: Scored) -> None:
     fact = Facts()
     fact("model", scored.checkpoint)
     if scored.shares:
-        at_the_end = "" if scored.dynamic is None else " at the end"
+        at_the_end = " at the end" if scored.dynamic else ""
         fact("shares", ", ".join(f"{share:.3g}" for share in scored.shares) + at_the_end)
     fact("text", scored.text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
     interval = figures.bits_interval
@@ -176,8 +179,9 @@ def _print(scored: Scored) -> None:
     how = "state carried from first to last"
     if scored.window:
         how = f"windows of {scored.window}, each from an empty state"
-    if scored.dynamic is not None:
-        how = f"dynamic evaluation: learning, at rate {scored.dynamic:g}, from what was scored before"
+    if scored.dynamic:
+        at_rate = "" if scored.rate is None else f", at rate {scored.rate:g},"
+        how = f"dynamic evaluation: learning{at_rate} from what was scored before"
     fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} characters/s)")
     fact.print()
 

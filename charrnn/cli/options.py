@@ -38,7 +38,10 @@ Checkpoints = Annotated[
 Shares = Annotated[
     str | None,
     typer.Option(
-        "--shares", metavar="P,P...", help="What part each of several models has in the mean. Default: equal ones."
+        "--shares",
+        metavar="P,P...",
+        help="What part each of several models has in the mean; where it learns from a text, to begin with. Default: "
+        "equal ones.",
     ),
 ]
 DEVICES = ("auto", "cpu", "cuda", "mps")

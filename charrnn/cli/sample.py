@@ -43,7 +43,7 @@ def sample(
     ] = None,
     adapt_rate: Annotated[
         float | None,
-        typer.Option("--adapt-rate", metavar="R", help="Learning rate of --adapt. Default: 0.0003."),
+        typer.Option("--adapt-rate", metavar="R", help="Learning rate of --adapt, of networks. Default: 0.0003."),
     ] = None,
     length: Annotated[
         int, typer.Option("--length", metavar="N", help="Characters to generate (bytes, for a model of bytes).")
@@ -236,18 +236,24 @@ def _prompt(prompt: str | None, file: str | None) -> str:
 def _adapted(model: Model, given: dict[str, Any]) -> Model:
     """The model after it has read a text once, learning as it goes."""
     from charrnn.cli.console import note, progress_bar
+    from charrnn.decoding.ensemble import shares_of
     from charrnn.evaluation.evaluator import text_to_score
 
     rate, quiet = given["adapt_rate"], given["quiet"]
     reading = {name: given[name] for name in ("encoding", "newlines")}
     text = text_to_score(model, given["adapt"], default="train", **reading)
-    from charrnn.training.dynamic import Adaptation, adapt  # with PyTorch, which takes a while to load
+    from charrnn.training.dynamic import Adaptation, adapt, only_counts
 
+    if only_counts(model) and rate is not None:
+        raise UsageError("--adapt-rate: is of networks; what counts has none")
     how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
     with progress_bar("reading", quiet) as progress:
         adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=given["device"], progress=progress)
     unit = model.vocabulary.unit.replace("char", "character")
-    note(f"learnt from {figures.characters:,} {unit}s, {figures.bits_per_char:.4f} bits per {unit} on the way", quiet)
+    found = shares_of(adapted)
+    shares = f"; shares {', '.join(f'{share:.3g}' for share in found)}" if found else ""
+    said = f"{figures.bits_per_char:.4f} bits per {unit} on the way{shares}"
+    note(f"learnt from {figures.characters:,} {unit}s, {said}", quiet)
     return adapted
 
 
@@ -388,6 +394,8 @@ def _report(
             title = heading if len(samples) > 1 else "Probabilities"
             render(out(), Report(title, [surprise.painted(symbols), surprise.table(symbols)]))
         return
+    from charrnn.decoding.ensemble import shares_of
+
     listed = []
     for number, one in enumerate(samples):
         entry: dict[str, Any] = {"text": one.text, "nats": one.nats, "log_probability": one.log_probability}
@@ -400,6 +408,7 @@ def _report(
         {
             "schema": 1,
             "checkpoint": str(model.path),
+            "shares": shares_of(model),
             "adapted_to": given["adapt"],
             "prompt": prompt,
             "samples": listed,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from charrnn.architectures import TEXT
 from charrnn.baselines.ngram import NGramEngine
@@ -19,16 +16,12 @@ from charrnn.decoding.ensemble import Ensemble, Floats, Model, members, mixture,
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
 from charrnn.evaluation.surprisal import Ids, Piece, cross_entropy
-from charrnn.model.build import build
-from charrnn.model.compute import choose_compute
-from charrnn.training.optimizer import AdamW
 
-#: Windows over which the mean is taken that tells whether learning has diverged.
-STRETCH = 32
 #: An n-gram model counts anew when it has read so many characters, and this part of what it counted last.
-LEAST_READ, READ_SHARE = 1024, 1 / 256
-#: Windows over which an ensemble's shares are averaged.
-SHARES_WINDOWS = 128
+LEAST_READ, READ_SHARE = 64, 1 / 256
+#: Windows over which an ensemble's shares are averaged, and as how many count those that it begins with if they were
+#: given; equal ones count as one.
+SHARES_WINDOWS, GIVEN_WINDOWS = 128, 32
 DIVERGED = "learning from the text diverged; its learning rate is too high for this model"
 
 
@@ -74,57 +67,6 @@ class Reader(Protocol):
     def adapted(self) -> Model:
         """The model as it is now."""
         ...
-
-
-class Learner:
-    """A network as a :class:`Reader`: a step of gradient descent a window.
-
-    Krause et al. 2018 with Adam's scaling instead of statistics of the training text, which a checkpoint lacks.
-    Computes in float32, without dropout, in one lane with the state carried along.
-
-    Args:
-        checkpoint: the model to begin with; it is left as it is.
-        device: where to compute, as ``--device`` has it.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, settings: Adaptation, device: str = "auto") -> None:
-        self.checkpoint = checkpoint
-        self.device = choose_compute(device, "fp32").device
-        model = checkpoint.config.model
-        rates: dict[str, Any] = {name: 0.0 for name in model.to_mapping() if name.endswith("dropout")}
-        undropped = replace(model, **rates)
-        self.model = build(undropped, len(checkpoint.vocabulary))
-        self.model.load_weights(checkpoint.weights)
-        # In evaluation mode cuDNN's layers give no gradients.
-        self.model.to(self.device).train()
-        self.optimizer = AdamW(
-            [(list(self.model.parameters()), 0.0)], lr=settings.learning_rate, betas=(0.0, settings.BETA2)
-        )
-        self.state = self.model.initial_state(1)
-        self._logits: Tensor | None = None
-
-    def predict(self, ids: Ids) -> Floats:
-        """Read characters (T,) → logits (T, V) of what follows each."""
-        window = torch.as_tensor(np.asarray(ids, np.int64), device=self.device)[:, None]
-        logits, state = self.model(window, self.state)  # (T, 1, V)
-        self.state = tuple(part.detach() for part in state)
-        self._logits = logits[:, 0]
-        array: Floats = self._logits.detach().float().cpu().numpy()
-        return array
-
-    def learn(self, targets: Ids) -> None:
-        """One step on what did follow the characters read last, (T,)."""
-        assert self._logits is not None, "predict first"
-        truth = torch.as_tensor(np.asarray(targets, np.int64), device=self.device)
-        F.cross_entropy(self._logits.float(), truth).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._logits = None
-
-    def adapted(self) -> Checkpoint:
-        """The model as it is now."""
-        weights = {k: np.array(array) for k, array in self.model.weights().items()}
-        return replace(self.checkpoint, weights=weights, sha256="")
 
 
 class Recounter:
@@ -184,7 +126,7 @@ class Readers:
         self.readers = readers
         self.shares = normalised(np.ones(len(readers))) if shares is None else tuple(shares)
         self._logits: list[Floats] = []
-        self._windows = 1
+        self._windows = 1 if shares is None else GIVEN_WINDOWS
 
     def predict(self, ids: Ids) -> Floats:
         """Read characters (T,) → logits (T, V) of what follows each."""
@@ -210,7 +152,16 @@ def reader_of(model: Model, settings: Adaptation, device: str = "auto") -> Reade
     """What reads a text with a model and learns from it."""
     if isinstance(model, Ensemble):
         return Readers([reader_of(checkpoint, settings, device) for checkpoint in model.members], model.shares)
-    return Recounter(model) if model.config.model.kind == "ngram" else Learner(model, settings, device)
+    if model.config.model.kind == "ngram":
+        return Recounter(model)
+    from charrnn.training.learner import Learner  # with PyTorch, which takes a while to load
+
+    return Learner(model, settings, device)
+
+
+def only_counts(model: Model) -> bool:
+    """Whether there is no network in it, so that a learning rate means nothing."""
+    return all(checkpoint.config.model.kind == "ngram" for checkpoint in members(model))
 
 
 def surprisals_on_the_way(reader: Reader, ids: Ids, first: int, window: int) -> Iterator[Piece]:
@@ -229,24 +180,13 @@ def surprisals_on_the_way(reader: Reader, ids: Ids, first: int, window: int) -> 
         pieces that cover 0..N-1 in order.
 
     Raises:
-        DivergedError: figures are no longer finite, or over a stretch twice as bad as a guess among all symbols, or
-            as what had learnt nothing yet where that was worse.
+        DivergedError: a network's learning rate is too high.
     """
-    before, calm, stretch = first, 0.0, 0.0
+    before = first
     for start in range(0, len(ids), window):
         targets = np.asarray(ids[start : start + window])
         logits = reader.predict(np.concatenate(([before], targets[:-1])))
-        if not np.isfinite(logits).all():
-            raise DivergedError(DIVERGED)
-        nats = cross_entropy(logits, targets)
-        # The first window is scored by what has learnt nothing yet.
-        calm = calm or max(math.log(logits.shape[1]), float(nats.mean()))
-        stretch += float(nats.sum())
-        if (start + window) % (STRETCH * window) == 0:
-            if stretch > 2 * calm * STRETCH * window:
-                raise DivergedError(DIVERGED)
-            stretch = 0.0
-        yield start, nats
+        yield start, cross_entropy(logits, targets)
         reader.learn(targets)
         before = int(targets[-1])
 

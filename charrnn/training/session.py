@@ -137,7 +137,12 @@ def resume(
     run = Run.held(path.parent, root)
     last = run.saved(notify)
     if last.config.model.kind == "ngram":
-        raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
+        if run.has_card:
+            raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
+        corpus = trained_on(last, advice="put it back, or count another with charrnn train CORPUS")
+        for log in run.logs(notify):
+            log.cut(0)
+        return Session(run, Counting(last.config, corpus), corpus, notify)
     if not last.progress:
         raise CheckpointError(f"{path}: holds no training state; resume from the run's {LAST}")
     changes = given.to_mapping()

@@ -135,6 +135,12 @@ def test_an_ngram_model_predicts_by_all_that_it_was_made_of_and_has_read_till_it
     assert len(model.weights[TEXT]) == length
 
 
+def test_counts_learn_from_a_text_of_a_few_hundred_characters_already() -> None:
+    ids = np.tile(np.arange(9), 40)
+    model = counted(np.random.default_rng(1).integers(0, 9, 300))
+    assert adapt(model, ids, 360)[1].nats_per_char < 0.7 * evaluate(model, ids, 360).nats_per_char
+
+
 class Always:
     """A reader that says the same whatever it reads."""
 
@@ -159,6 +165,13 @@ def test_an_ensemble_that_reads_finds_the_shares_that_the_text_was_drawn_with(sh
     assert sum(readers.shares) == pytest.approx(1)
     truth = -np.log((share * np.array(one) + (1 - share) * np.array(other))[text])
     assert nats.mean() == pytest.approx(truth.mean(), abs=0.005)
+
+
+def test_shares_that_are_given_count_for_more_than_a_window_and_are_learnt_on_from() -> None:
+    readers = Readers([Always([0.8, 0.1, 0.1]), Always([0.1, 0.1, 0.8])], (0.9, 0.1))
+    readers.predict(np.zeros(32, int))
+    readers.learn(np.full(32, 2))
+    assert 0.8 < readers.shares[0] < 0.9
 
 
 def test_a_member_that_becomes_useful_late_is_heard_again() -> None:
@@ -207,7 +220,8 @@ def test_progress_reaches_the_end_and_bad_cases_end_in_one_line(tiny_checkpoint:
 def test_learning_that_only_makes_things_worse_is_no_result(tiny_checkpoint: Make) -> None:
     model = tiny_checkpoint()
     ids = np.random.default_rng(0).integers(0, 9, 2500)
-    for models in (model, Ensemble((model, model))):
+    # Nor where the other member is calm, so that the two together are no worse than a guess.
+    for models in (model, Ensemble((model, model)), Ensemble((model, counted(ids)))):
         with pytest.raises(DivergedError, match="rate"):
             adapt(models, ids, 2500, settings=Adaptation(learning_rate=30.0))
     # A text that the model knows nothing of costs much from the first character on, and is none.

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.cli import app
-from charrnn.config import Config, TrainingConfig
+from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError, ResourceError, TextError, UsageError
 from charrnn.training import session
@@ -117,6 +117,19 @@ def test_a_run_that_was_killed_between_its_last_save_and_its_end_is_ended_and_th
     assert running.run.has_card
     with pytest.raises(UsageError, match="the run is finished" if not patience else "the run stopped early"):
         session.resume(Config(), root=tmp_path / "part", name="run")
+
+
+def test_a_count_that_was_killed_before_its_card_is_made_again_by_resume_and_then_refused(corpus, tmp_path):
+    given = Config(ModelConfig(model="ngram", order=3))
+    running = session.begin(corpus, given, root=tmp_path / "runs", name="run")
+    nats = list(running.events())[-1].validation_nats_per_char
+    (running.run.folder / "README.md").unlink()
+    resumed = session.resume(Config(), root=tmp_path / "runs", name="run")
+    assert list(resumed.events())[-1].validation_nats_per_char == nats
+    assert running.run.has_card
+    assert len(figures(running.run.folder)) == 1
+    with pytest.raises(UsageError, match="counts once"):
+        session.resume(Config(), root=tmp_path / "runs", name="run")
 
 
 def test_a_card_of_an_earlier_end_is_gone_while_a_run_goes_on(corpus, tmp_path):
