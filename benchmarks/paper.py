@@ -57,14 +57,12 @@ def command(name: str) -> list[str]:
 
 def collect() -> dict[str, Any]:
     """What the sweeps have reached so far, as one ``sweep.json`` has it."""
-    rows: list[dict[str, Any]] = []
-    for name in SWEEPS:
-        path = ROOT / "checkpoints" / name / SWEEP
-        if path.is_file():
-            rows += json.loads(path.read_text(encoding="utf-8"))["rows"]
+    paths = {name: ROOT / "checkpoints" / name / SWEEP for name in SWEEPS}
+    there = [name for name, path in paths.items() if path.is_file()]
+    rows = [row for name in there for row in json.loads(paths[name].read_text(encoding="utf-8"))["rows"]]
     return {
         **header("paper"),
-        "commands": ["charrnn " + " ".join(command(name)) for name in SWEEPS],
+        "commands": ["charrnn " + " ".join(command(name)) for name in there],
         "sweep": "War and Peace, the paper's split",
         "scored": "test",
         "grid": {"cell": list(CELLS)},

@@ -97,7 +97,7 @@ def evaluate_command(
         from charrnn.training.dynamic import Adaptation, adapt, only_counts
 
         if only_counts(model) and dynamic_rate is not None:
-            raise UsageError("--dynamic-rate: is of networks; what counts has none")
+            raise UsageError("--dynamic-rate: an n-gram model counts; it has no learning rate")
         how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
         rate = None if only_counts(model) else how.learning_rate
         with progress_bar("scoring", quiet or json) as progress:

@@ -245,7 +245,7 @@ def _adapted(model: Model, given: dict[str, Any]) -> Model:
     from charrnn.training.dynamic import Adaptation, adapt, only_counts
 
     if only_counts(model) and rate is not None:
-        raise UsageError("--adapt-rate: is of networks; what counts has none")
+        raise UsageError("--adapt-rate: an n-gram model counts; it has no learning rate")
     how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
     with progress_bar("reading", quiet) as progress:
         adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=given["device"], progress=progress)

@@ -108,7 +108,8 @@ def test_what_cannot_be_done_with_counts_is_one_line(folder: Path) -> None:
     for code, *command in [
         (2, "train", "text.txt", "--model", "ngram", "--learning-rate", "0.1"),
         (2, "train", "--resume"),
-        (2, "eval", "--dynamic"),
+        (2, "eval", "--dynamic", "--dynamic-rate", "0.1"),
+        (2, "sample", "--adapt", "text.txt", "--adapt-rate", "0.1"),
         (2, "train", "text.txt", "--init-from", "text", "--run", "b"),
         (2, "inspect", "gates"),
         (2, "inspect", "cells"),
