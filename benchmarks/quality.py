@@ -352,9 +352,14 @@ def tables() -> str:
         details.append(detail(name, runs))
     parts = [table("row | scored | nats per character | by seed | minutes of training", lines)]
     for of, head in DIFFERENCES.items():
-        figures = {name: rows[name]["runs"][0]["figures"][STATEFUL]["nats_per_char"] for name in ROWS if name in rows}
+        figures = {
+            name: run["figures"][STATEFUL]["nats_per_char"]
+            for name in ROWS
+            for run in rows.get(name, {}).get("runs", ())
+            if run["seed"] == 0
+        }
         others = sorted((name for name in figures if ROWS[name].of == of), key=lambda name: figures[name], reverse=True)
-        if others and of in rows:
+        if others and of in figures:
             changed = [(ROWS[name].change, typed(name), figures[name]) for name in others]
             parts.append(table(head, ([*what, f"{n:.4f}", f"{n - figures[of]:+.4f}"] for *what, n in changed)))
     return "\n".join([*parts, *details])

@@ -1,9 +1,11 @@
-"""charrnn from Python, for notebooks and scripts.
+"""charrnn from Python, for notebooks and scripts:
 
-import charrnn
-model = charrnn.train("python-stdlib", time_limit="2m")  # or: model = charrnn.load("python-stdlib")
-print(model.generate("def ", length=200, temperature=0.8))
-model.score("def main():").bits_per_char
+    import charrnn
+    model = charrnn.train("python-stdlib", time_limit="2m")  # or: model = charrnn.load("python-stdlib")
+    print(model.generate("def ", length=200, temperature=0.8))
+    model.score("def main():").bits_per_char
+
+What goes wrong is one of ``charrnn.errors``.
 """
 
 from __future__ import annotations

@@ -200,8 +200,13 @@ DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (float("inf"), 0.35))
 def _dropout(model: ModelConfig, passes: float, characters: int) -> float:
     """The share for a model. One with fewer weights than the text has characters cannot learn it by heart so soon: a
     2 x 128 LSTM that passes tiny Shakespeare 8 times has 1.526 nats with nothing dropped, and 1.545 with a tenth."""
-    weights = sum(map(math.prod, weight_shapes(model, 0).values()))
-    return next(share for most, share in DROPOUT if passes * min(1.0, weights / characters) <= most)
+    known = passes * min(1.0, _weights(model) / characters)
+    return next(share for most, share in DROPOUT if known <= most)
+
+
+def _weights(model: ModelConfig) -> int:
+    """How many a model has, but for those of each character."""
+    return sum(map(math.prod, weight_shapes(model, 0).values()))
 
 
 #: Passes over the text when nobody says how many: at most so many, and so many of the widest, which then knows a text
@@ -271,8 +276,7 @@ def speed(model: ModelConfig, machine: str) -> float:
     if model.kind == "ngram":
         return FASTEST_ON_CPU
     if model.kind != "recurrent":
-        weights = weight_shapes(model, 0).values()
-        return SPEED[machine] * 1e9 / sum(map(math.prod, weights)) / SLOWER
+        return SPEED[machine] * 1e9 / _weights(model) / SLOWER
     H, E = model.hidden_size, model.embedding_size
     fastest = FASTEST_ON_CPU if machine.startswith("cpu") else math.inf
     return min(SPEED[machine] * 1e9 / (4 * H * (H + E) + (model.num_layers - 1) * 8 * H * H), fastest)

@@ -96,9 +96,7 @@ def evaluate_command(
     if dynamic:
         from charrnn.training.dynamic import Adaptation, adapt, only_counts
 
-        if only_counts(model) and dynamic_rate is not None:
-            raise UsageError("--dynamic-rate: an n-gram model counts; it has no learning rate")
-        how = Adaptation() if dynamic_rate is None else Adaptation(learning_rate=dynamic_rate)
+        how = Adaptation.of(model, dynamic_rate)
         rate = None if only_counts(model) else how.learning_rate
         with progress_bar("scoring", quiet or json) as progress:
             model, figures = adapt(model, found.ids, found.bytes, settings=how, device=device, progress=progress)

@@ -239,14 +239,12 @@ def _adapted(model: Model, given: dict[str, Any]) -> Model:
     from charrnn.decoding.ensemble import shares_of
     from charrnn.evaluation.evaluator import text_to_score
 
-    rate, quiet = given["adapt_rate"], given["quiet"]
+    quiet = given["quiet"]
     reading = {name: given[name] for name in ("encoding", "newlines")}
     text = text_to_score(model, given["adapt"], default="train", **reading)
-    from charrnn.training.dynamic import Adaptation, adapt, only_counts
+    from charrnn.training.dynamic import Adaptation, adapt
 
-    if only_counts(model) and rate is not None:
-        raise UsageError("--adapt-rate: an n-gram model counts; it has no learning rate")
-    how = Adaptation() if rate is None else Adaptation(learning_rate=rate)
+    how = Adaptation.of(model, given["adapt_rate"])
     with progress_bar("reading", quiet) as progress:
         adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=given["device"], progress=progress)
     unit = model.vocabulary.unit.replace("char", "character")

@@ -174,10 +174,7 @@ def mixture(logits: Sequence[Floats], shares: Sequence[float] | None = None) -> 
         return logits[0]
     # By logarithms throughout: a probability too small for a float64 is still not zero, and its surprisal finite.
     # A character that all hold for impossible stays so.
-    parts = [log_softmax(each) for each in logits]
-    if shares is None:
-        total = np.logaddexp.reduce(parts) - math.log(len(parts))
-    else:
-        total = np.logaddexp.reduce([part + math.log(share) for part, share in zip(parts, shares, strict=True)])
-    mean: Floats = total.astype(np.float32)
+    shares = shares or [1 / len(logits)] * len(logits)
+    parts = [log_softmax(each) + math.log(share) for each, share in zip(logits, shares, strict=True)]
+    mean: Floats = np.logaddexp.reduce(parts).astype(np.float32)
     return mean

@@ -46,6 +46,19 @@ class Adaptation:
     #: Decay of the mean of squared gradients.
     BETA2: ClassVar[float] = 0.999
 
+    @classmethod
+    def of(cls, model: Model, learning_rate: float | None) -> Adaptation:
+        """A model's, at the rate that a user gives, if at all.
+
+        Raises:
+            UsageError: a rate that is none, or for what has none.
+        """
+        if learning_rate is None:
+            return cls()
+        if only_counts(model):
+            raise UsageError("--dynamic-rate, --adapt-rate: an n-gram model counts; it has no learning rate")
+        return cls(learning_rate)
+
     def __post_init__(self) -> None:
         if not 0 <= self.learning_rate < math.inf:
             raise UsageError(

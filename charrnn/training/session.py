@@ -136,13 +136,9 @@ def resume(
     path = locate(name, root, LAST)
     run = Run.held(path.parent, root)
     last = run.saved(notify)
-    if last.config.model.kind == "ngram":
-        if run.has_card:
-            raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
-        corpus = trained_on(last, advice="put it back, or count another with charrnn train CORPUS")
-        for log in run.logs(notify):
-            log.cut(0)
-        return Session(run, Counting(last.config, corpus), corpus, notify)
+    counts = last.config.model.kind == "ngram"
+    if counts and run.has_card:
+        raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
     if not last.progress:
         raise CheckpointError(f"{path}: holds no training state; resume from the run's {LAST}")
     changes = given.to_mapping()
@@ -153,6 +149,11 @@ def resume(
                 if value != current:
                     option = flag(key)
                     raise UsageError(f"{option} {value}: the run has {current}; for other settings use --init-from")
+    if counts:
+        counting = Counting(counted(Config(last.config.model, given.training), "auto"), _corpus(last, named))
+        for log in run.logs(notify):
+            log.cut(0)
+        return Session(run, counting, counting.corpus, notify)
     longer = bool(given.training.lengths())
     theirs = Config(training=last.config.training.over(BEFORE))
     config = Config(last.config.model, Config(training=_only(given.training)).over(theirs).training)
@@ -160,11 +161,7 @@ def resume(
     lacking = sorted(name for name in needed if getattr(config.training, name) is None)
     if lacking or not config.training.lengths():
         raise CheckpointError(f"{path}: its configuration lacks {[*lacking, 'a length'][0]}")
-    corpus = trained_on(last, advice="put it back, or begin anew with charrnn train CORPUS --init-from")
-    if (corpus.vocabulary.unit, corpus.vocabulary.codes) != (last.vocabulary.unit, last.vocabulary.codes):
-        raise CheckpointError(f"{path}: has other characters than {corpus.path}, which it was trained on")
-    if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():
-        raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")
+    corpus = _corpus(last, named)
     compute = choose_compute(config.training.device, config.training.precision)
     _say_differences(last, compute, notify)
     trainer = Trainer(config, corpus, compute, resume=last, notify=notify)
@@ -182,6 +179,20 @@ def resume(
         origin = ["--init-from", trainer.origin["path"]] if trainer.origin else []
         run.write_config(config, ["charrnn", "train", *corpus.arguments(), *origin])
     return Session(run, trainer, corpus, notify)
+
+
+def _corpus(last: Checkpoint, named: Sequence[str]) -> Corpus:
+    """What a run was trained on, which is what a user names, if anything.
+
+    Raises:
+        CheckpointError, TextError, UsageError: it is gone, is another one than it was, or is not what is named.
+    """
+    corpus = trained_on(last, advice="put it back, or begin anew with charrnn train CORPUS --init-from")
+    if (corpus.vocabulary.unit, corpus.vocabulary.codes) != (last.vocabulary.unit, last.vocabulary.codes):
+        raise CheckpointError(f"{last.path}: has other characters than {corpus.path}, which it was trained on")
+    if named and corpus_name(named[0]) != corpus.name and Path(named[0]).resolve() != corpus.path.resolve():
+        raise UsageError(f"{' '.join(named)}: the run was trained on {corpus.path}; --resume needs no CORPUS")
+    return corpus
 
 
 def _only(training: TrainingConfig) -> TrainingConfig:

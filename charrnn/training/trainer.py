@@ -173,7 +173,7 @@ class Trainer:
             # So that a run can be resumed, and a divergence undone, from its first moment.
             self._check_weights()
             yield Snapshot(self.snapshot(), best=False)
-        # One that went on after its last save has only its end to make up for.
+        # One that was killed after its last save has only its end to make up for.
         reason = "early" if self.exhausted() else None
         while reason is None:
             try:

@@ -124,6 +124,10 @@ def test_a_count_that_was_killed_before_its_card_is_made_again_by_resume_and_the
     running = session.begin(corpus, given, root=tmp_path / "runs", name="run")
     nats = list(running.events())[-1].validation_nats_per_char
     (running.run.folder / "README.md").unlink()
+    for other in (ModelConfig(order=4), TrainingConfig(steps=5)):
+        settings = Config(other) if isinstance(other, ModelConfig) else Config(training=other)
+        with pytest.raises(UsageError, match=r"--order 4|--steps"):
+            session.resume(settings, root=tmp_path / "runs", name="run")
     resumed = session.resume(Config(), root=tmp_path / "runs", name="run")
     assert list(resumed.events())[-1].validation_nats_per_char == nats
     assert running.run.has_card
