@@ -94,7 +94,7 @@ def _coding_engine(checkpoint: Checkpoint) -> tuple[str, Engine]:
     from charrnn.decoding.numpy_engine import NumpyEngine
 
     config = checkpoint.config.model
-    if config.kind == "recurrent" and not native_engine.runs(config):
+    if config.kind == "recurrent" and not native_engine.runs(config, len(checkpoint.vocabulary)):
         return "numpy", NumpyEngine(config, len(checkpoint.vocabulary), checkpoint.weights, ordered=True)
     kind = {"recurrent": "kernel", "ngram": "counts"}.get(config.kind, "torch")
     return kind, engine_for(checkpoint, "cpu")

@@ -12,6 +12,7 @@
 
 enum { ROWS = 4, MAX_LAYERS = 64 };
 enum { SMALL = 512 }; /* symbols, that every thread chooses from sooner than it would be told the choice */
+static const double EPSILON = 1e-5; /* torch.nn.LayerNorm's */
 enum { ONE = 127, ZERO = 128 }; /* a hidden state of 1, and of 0, as integers: 255 and 128 */
 
 /* ---------------------------------------------------------------- weights */
@@ -25,18 +26,29 @@ typedef struct {
     int32_t *sum; /* of each row's weights */
 } Matrix;
 
+/* What a layer, or the output, is given from below: a row of a table for each character, or one for all, which has the
+ * bias, and a product of each state that it reads. */
 typedef struct {
-    Matrix input, hidden; /* (G*H, inputs), (G*H, H); layer 0 has a table instead of the first */
-    const float *input_bias, *hidden_bias;
-} Layer;
+    const float *table;
+    bool by_character;
+    int first, end; /* of the layers whose states are read */
+    Matrix from[MAX_LAYERS];
+} Input;
 
 typedef struct {
+    Input input;   /* (G*H, H) each */
+    Matrix hidden; /* (G*H, H) */
+    const float *hidden_bias;
+} Layer;
+
+/* A stack is plain if each layer reads only the one below; else it reads all below, and the character. If it is
+ * normalised, the rows of what is read from below are centred, and products are divided by the state's deviation. */
+typedef struct {
     int cell, gates, parts, num_layers, H, V;
-    const float *table; /* (V, G*H): what layer 0 gets from each character, with its bias */
+    bool plain, normalised;
     Layer layer[MAX_LAYERS];
-    Matrix head; /* (V, H) */
-    const float *head_bias;
-    float *floats; /* table and biases, owned */
+    Input head;    /* (V, H) each */
+    float *floats; /* tables and biases, owned */
 } Model;
 
 /* Round a float32 matrix to 8 bits: the largest magnitude of a row becomes 127. */
@@ -91,6 +103,7 @@ typedef struct {
     uint8_t *packed[2 * MAX_LAYERS]; /* two per layer, (B, stride): hidden states of the step before, and of this one */
     float *gates;   /* (2, B, G, H): what input and hidden state contribute, each thread's units together */
     float *mass;    /* (threads, 2, V): probabilities, and where every thread draws, its logits */
+    float *inverse; /* (threads, L, B): of a normalised layer's states, 1 / deviation */
     size_t stride;
 #if THREADS
     atomic_int arrived, round;
@@ -121,6 +134,17 @@ static void meet(Call *call) { (void)call; }
 /* Hidden states between -1 and 1 as integers between 1 and 255. */
 INLINE void pack(const float *h, uint8_t *to, int count) {
     for (int i = 0; i < count; i++) to[i] = (uint8_t)(h[i] * ONE + (ZERO + 0.5f));
+}
+
+/* 1 / the standard deviation of packed states (Ba et al. 2016), from sums of integers. */
+INLINE float inverse_deviation(const uint8_t *states, int count) {
+    int32_t sum = 0, squares = 0; /* at most 2^14 * 127^2 */
+    for (int i = 0; i < count; i++) {
+        const int32_t x = (int32_t)states[i] - ZERO;
+        sum += x, squares += x * x;
+    }
+    const double spread = (double)count * squares - (double)sum * sum, one = (double)count * ONE;
+    return (float)(1 / sqrt(spread / (one * one) + EPSILON));
 }
 
 /* Four rows of a matrix times packed states. */
@@ -162,35 +186,54 @@ __attribute__((target(VNNI))) INLINE void rows_vnni(const Matrix *m, int row, co
 
 typedef void Rows(const Matrix *, int, const uint8_t *, int32_t[ROWS]);
 
-/* to[row - first] of each sequence = bias + scale * (weights x states), for rows first..last. */
-INLINE void product(const Call *call, Rows *rows_of, const Matrix *m, const float *bias, const uint8_t *x, int first,
-                    int last, float *to, size_t to_stride) {
+/* to[row - first] of each sequence = bias + scale * inverse * (weights x states), for rows first..last. Without a bias it
+ * is added to what is there; no inverse is a one. */
+INLINE void product(const Call *call, Rows *rows_of, const Matrix *m, const float *bias, const uint8_t *x,
+                    const float *inverse, int first, int last, float *to, size_t to_stride) {
     for (int row = first; row < last; row += ROWS) {
         const int count = last - row < ROWS ? last - row : ROWS;
         for (int b = 0; b < call->B; b++) {
             int32_t sums[ROWS];
             rows_of(m, row, x + b * call->stride, sums);
-            for (int r = 0; r < count; r++)
-                to[b * to_stride + row - first + r] = (bias ? bias[row + r] : 0) + m->scale[row + r] * (float)sums[r];
+            const float by = inverse ? inverse[b] : 1;
+            float *const here = to + b * to_stride + row - first, scaled[ROWS];
+            const float *const before = bias ? bias + row : here;
+            for (int r = 0; r < ROWS; r++) scaled[r] = m->scale[row + r] * by * (float)sums[r];
+            if (count == ROWS)
+                for (int r = 0; r < ROWS; r++) here[r] = before[r] + scaled[r];
+            else
+                for (int r = 0; r < count; r++) here[r] = before[r] + scaled[r];
         }
     }
 }
 
-/* New states of `count` units from what input and hidden state contribute to their gates, each (gates, width). */
-INLINE void cell_step(int cell, const float *restrict x, const float *restrict y, size_t x_width, size_t y_width,
-                      int count, float *restrict h, float *restrict c) {
+/* The same of all that is given from below, `rows` in all; now is which of the two packed states of a layer is read. */
+INLINE void read_below(const Call *call, Rows *rows_of, const Input *input, int rows, const int64_t *ids, int now,
+                       const float *inverse, int first, int last, float *to, size_t to_stride) {
+    const float *bias = input->by_character ? NULL : input->table;
+    for (int b = 0; b < call->B && !bias && last > first; b++)
+        memcpy(to + b * to_stride, input->table + ids[b] * rows + first, (last - first) * sizeof(float));
+    for (int j = input->first; j < input->end; j++, bias = NULL)
+        product(call, rows_of, &input->from[j], bias, call->packed[2 * j + now], inverse ? inverse + j * call->B : NULL,
+                first, last, to, to_stride);
+}
+
+/* New states of `count` units from what input and hidden state contribute to their gates, (gates, width) and
+ * (gates, count). */
+INLINE void cell_step(int cell, const float *restrict x, size_t width, const float *restrict y, size_t high, int count,
+                      float *restrict h, float *restrict c) {
     if (cell == LSTM)
         for (int u = 0; u < count; u++) {
-            const float i = sigmoid(x[u] + y[u]), f = sigmoid(x[x_width + u] + y[y_width + u]);
-            const float g = hyperbolic_tangent(x[2 * x_width + u] + y[2 * y_width + u]);
-            const float o = sigmoid(x[3 * x_width + u] + y[3 * y_width + u]);
+            const float i = sigmoid(x[u] + y[u]), f = sigmoid(x[width + u] + y[high + u]);
+            const float g = hyperbolic_tangent(x[2 * width + u] + y[2 * high + u]);
+            const float o = sigmoid(x[3 * width + u] + y[3 * high + u]);
             c[u] = f * c[u] + i * g;
             h[u] = o * hyperbolic_tangent(c[u]);
         }
     else if (cell == GRU)
         for (int u = 0; u < count; u++) {
-            const float r = sigmoid(x[u] + y[u]), z = sigmoid(x[x_width + u] + y[y_width + u]);
-            const float n = hyperbolic_tangent(x[2 * x_width + u] + r * y[2 * y_width + u]);
+            const float r = sigmoid(x[u] + y[u]), z = sigmoid(x[width + u] + y[high + u]);
+            const float n = hyperbolic_tangent(x[2 * width + u] + r * y[2 * high + u]);
             h[u] = n + z * (h[u] - n);
         }
     else
@@ -255,6 +298,7 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
             pack(call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k] + b * call->stride + first, count);
     meet(call);
     float *mass = call->mass + (size_t)thread * 2 * padded(V), *own_logits = call->logits;
+    float *inverse = model->normalised ? call->inverse + (size_t)thread * L * B : NULL;
     int64_t own_id = 0, own_place = 0;
     const bool alike = draws_alike(call);
     if (alike) {
@@ -263,6 +307,7 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
     }
     for (int t = 0; t < call->T; t++) {
         int64_t *ids = alike ? &own_id : call->ids + (size_t)t * B;
+        const int now = ~t & 1;
         if (alike) {
             double nats;
             own_id = choose(call, own_logits, own_place, call->points[t], mass, &nats);
@@ -280,30 +325,32 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
         for (int k = 0; k < L; k++) {
             const Layer *layer = &model->layer[k];
             const uint8_t *before = call->packed[2 * k + (t & 1)];
-            uint8_t *after = call->packed[2 * k + (~t & 1)];
+            uint8_t *after = call->packed[2 * k + now];
             for (int g = 0; g < G && count > 0; g++) {
-                product(call, rows_of, &layer->hidden, layer->hidden_bias, before, g * H + first, g * H + last,
+                const int row = g * H + first, end_row = g * H + last;
+                product(call, rows_of, &layer->hidden, layer->hidden_bias, before, NULL, row, end_row,
                         from_hidden + g * count, (size_t)G * count);
                 if (k > 0)
-                    product(call, rows_of, &layer->input, layer->input_bias, call->packed[2 * (k - 1) + (~t & 1)],
-                            g * H + first, g * H + last, from_input + g * count, (size_t)G * count);
+                    read_below(call, rows_of, &layer->input, G * H, ids, now, inverse, row, end_row,
+                               from_input + g * count, (size_t)G * count);
             }
             for (int b = 0; b < B && count > 0; b++) {
-                const size_t at = ((size_t)k * B + b) * H + first;
-                const float *x = k > 0 ? from_input + (size_t)b * G * count : model->table + ids[b] * G * H + first;
-                cell_step(model->cell, x, from_hidden + (size_t)b * G * count, k > 0 ? count : H, count, count,
-                          call->part[0] + at, model->parts > 1 ? call->part[1] + at : NULL);
+                const size_t at = ((size_t)k * B + b) * H + first, here = (size_t)b * G * count;
+                const float *x = k > 0 ? from_input + here : layer->input.table + ids[b] * G * H + first;
+                cell_step(model->cell, x, k > 0 ? count : H, from_hidden + here, count, count, call->part[0] + at,
+                          model->parts > 1 ? call->part[1] + at : NULL);
                 pack(call->part[0] + at, after + b * call->stride + first, count);
             }
             meet(call);
+            for (int b = 0; b < B && inverse; b++)
+                inverse[k * B + b] = inverse_deviation(after + b * call->stride, H);
         }
-        const uint8_t *top = call->packed[2 * (L - 1) + (~t & 1)];
         float *logits = alike ? own_logits : call->logits + (call->draws ? 0 : (size_t)t * B * V);
         if (alike) {
-            product(call, rows_of, &model->head, model->head_bias, top, 0, V, logits, V);
+            read_below(call, rows_of, &model->head, V, ids, now, inverse, 0, V, logits, V);
         } else {
-            product(call, rows_of, &model->head, model->head_bias, top, first_logit, last_logit, logits + first_logit,
-                    V);
+            read_below(call, rows_of, &model->head, V, ids, now, inverse, first_logit, last_logit,
+                       logits + first_logit, V);
             meet(call);
         }
     }
@@ -348,7 +395,8 @@ static bool perform(Call *call) {
     uint8_t *states = reserve_zeros(2 * L * one);
     call->gates = reserve((size_t)2 * B * model->gates * model->H * sizeof(float));
     call->mass = reserve(call->threads * 2 * padded(model->V) * sizeof(float));
-    const bool enough = states && call->gates && call->mass;
+    call->inverse = reserve((size_t)call->threads * L * B * sizeof(float));
+    const bool enough = states && call->gates && call->mass && call->inverse;
     if (enough) {
         for (int k = 0; k < 2 * L; k++) call->packed[k] = states + k * one;
         call->stride = stride;
@@ -358,7 +406,7 @@ static bool perform(Call *call) {
 #endif
         together(do_share, call, &call->threads);
     }
-    release(states), release(call->gates), release(call->mass);
+    release(states), release(call->gates), release(call->mass), release(call->inverse);
     return enough;
 }
 
@@ -366,9 +414,13 @@ static bool perform(Call *call) {
 
 static const char NAME[] = "charrnn model";
 
+static void drop(Input *input) {
+    for (int j = input->first; j < input->end; j++) discard(&input->from[j]);
+}
+
 static void forget(Model *model) {
-    for (int k = 0; k < model->num_layers; k++) discard(&model->layer[k].input), discard(&model->layer[k].hidden);
-    discard(&model->head);
+    for (int k = 0; k < model->num_layers; k++) drop(&model->layer[k].input), discard(&model->layer[k].hidden);
+    drop(&model->head);
     release(model->floats);
     release(model);
 }
@@ -397,43 +449,53 @@ static bool rounded(Matrix *matrix, PyObject *arrays, Py_ssize_t *index, int row
     return enough;
 }
 
+/* What layer k, or the output as the last of all, is given from below. */
+static bool fill_input(Model *model, Input *input, int k, int rows, size_t *used, PyObject *arrays, Py_ssize_t *index) {
+    input->first = model->plain && k > 0 ? k - 1 : 0, input->end = k;
+    input->by_character = k == 0 || !model->plain;
+    input->table = copied(model, used, arrays, index, (size_t)rows * (input->by_character ? model->V : 1));
+    if (!input->table) return false;
+    for (int j = input->first; j < input->end; j++)
+        if (!rounded(&input->from[j], arrays, index, rows, model->H)) return false;
+    return true;
+}
+
 static bool fill(Model *model, PyObject *arrays) {
-    const int rows = model->gates * model->H, H = model->H, V = model->V;
+    const int rows = model->gates * model->H, L = model->num_layers;
     Py_ssize_t index = 0;
     size_t used = 0;
-    if (!(model->table = copied(model, &used, arrays, &index, (size_t)V * rows))) return false;
-    for (int k = 0; k < model->num_layers; k++) {
+    for (int k = 0; k < L; k++) {
         Layer *layer = &model->layer[k];
-        if (k > 0) {
-            if (!rounded(&layer->input, arrays, &index, rows, H)) return false;
-            if (!(layer->input_bias = copied(model, &used, arrays, &index, rows))) return false;
-        }
-        if (!rounded(&layer->hidden, arrays, &index, rows, H)) return false;
+        if (!fill_input(model, &layer->input, k, rows, &used, arrays, &index)) return false;
+        if (!rounded(&layer->hidden, arrays, &index, rows, model->H)) return false;
         if (!(layer->hidden_bias = copied(model, &used, arrays, &index, rows))) return false;
     }
-    return rounded(&model->head, arrays, &index, V, H) &&
-           (model->head_bias = copied(model, &used, arrays, &index, V));
+    return fill_input(model, &model->head, L, model->V, &used, arrays, &index);
 }
 
 PyDoc_STRVAR(model_doc,
-             "model(cell, gates, parts, num_layers, H, V, arrays) -> model\n\n"
-             "Float32 arrays, in order: table (V, G*H); for each layer, the first without the first two, W_ih (G*H, H),\n"
-             "b_ih, W_hh (G*H, H), b_hh (G*H); W (V, H) and b (V) of the output. All is copied.");
+             "model(cell, gates, parts, num_layers, H, V, plain, normalised, arrays) -> model\n\n"
+             "Float32 arrays, in order, for each layer: a table (V, G*H), or (G*H) for all characters alike, as all but\n"
+             "the first have it in a plain stack; W (G*H, H) for each state that is read; W_hh (G*H, H), b_hh (G*H).\n"
+             "Then of the output a table (V, V) or (V), W (V, H) for each state. All is copied.");
 
 static PyObject *make_model(PyObject *module, PyObject *arguments) {
     (void)module;
-    int cell, gates, parts, num_layers, H, V;
+    int cell, gates, parts, num_layers, H, V, plain, normalised;
     PyObject *arrays;
-    if (!PyArg_ParseTuple(arguments, "iiiiiiO", &cell, &gates, &parts, &num_layers, &H, &V, &arrays)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "iiiiiippO", &cell, &gates, &parts, &num_layers, &H, &V, &plain, &normalised,
+                          &arrays))
+        return NULL;
     if (cell < RNN || cell > GRU || gates < 1 || gates > 4 || parts != 1 + (cell == LSTM) || num_layers < 1 ||
         num_layers > MAX_LAYERS || H < 1 || H > 1 << 14 || V < 1 || V > 1 << 21)
         return PyErr_Format(PyExc_ValueError, "a model of %d layers, %d units, %d symbols", num_layers, H, V);
     Model *model = reserve_zeros(sizeof *model);
     if (!model) return PyErr_NoMemory();
     model->cell = cell, model->gates = gates, model->parts = parts, model->num_layers = num_layers;
-    model->H = H, model->V = V;
-    const size_t floats = (size_t)V * gates * H + 2 * num_layers * padded(gates * H) + padded(V) + 2 * ALIGNMENT;
-    model->floats = reserve(floats * sizeof(float));
+    model->H = H, model->V = V, model->plain = plain, model->normalised = normalised;
+    const size_t rows = (size_t)gates * H, tables = plain ? 1 : num_layers; /* by character */
+    const size_t floats = (padded(V * rows)) * tables + (2 * num_layers) * padded(rows) + padded(plain ? V : (size_t)V * V);
+    model->floats = reserve((floats + ALIGNMENT) * sizeof(float));
     if (!model->floats) PyErr_NoMemory();
     PyObject *capsule = model->floats && fill(model, arrays) ? PyCapsule_New(model, NAME, on_release) : NULL;
     if (!capsule) forget(model);

@@ -127,6 +127,6 @@ def _on_cpu(checkpoint: Checkpoint) -> Engine:
         return TorchEngine.from_checkpoint(checkpoint)
     from charrnn.decoding import native_engine
 
-    if native_engine.runs(checkpoint.config.model):
+    if native_engine.runs(checkpoint.config.model, len(checkpoint.vocabulary)):
         return native_engine.NativeEngine.from_checkpoint(checkpoint)
     return NumpyEngine.from_checkpoint(checkpoint)

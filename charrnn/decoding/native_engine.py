@@ -1,7 +1,7 @@
 """The model on a CPU at the speed of its caches: the engine that ``sample`` uses, in C.
 
-Weights are rounded to 8 bits, with a scale for each row, and so are hidden states where they are multiplied; everything
-else is float32. It costs less than 0.001 bits per character (``benchmarks/sampling.py`` measures it), and figures are
+Weights are rounded to 8 bits, with a scale for each row, and so are hidden states where they are multiplied or
+normalised; everything else is float32. It costs less than 0.001 bits per character (``benchmarks/sampling.py`` measures it), and figures are
 never computed with it. Since integers add up to the same in any order, a seed gives the same text on every processor
 and with any number of threads. The kernel is ``_native.c``; where it could not be compiled,
 :class:`~charrnn.decoding.numpy_engine.NumpyEngine` does the same in float32, slower.
@@ -38,15 +38,14 @@ _PER_THREAD = 400_000
 _WORTH_STARTING, _BLOCK = 10_000_000, 600_000_000
 
 
-def runs(config: ModelConfig) -> bool:
-    """Whether the kernel is there, and is made for this architecture: a plain stack, whose states stay within ±1."""
-    return (
-        _native is not None
-        and config.cell in COMPILED
-        and config.connections == "plain"
-        and not config.layer_norm
-        and (not config.tie_weights or config.embedding_size == config.hidden_size)
-    )
+#: Symbols for which all layers, and the output, may have tables of what each character gives them.
+_LARGEST_TABLES = 1024
+
+
+def runs(config: ModelConfig, symbols: int) -> bool:
+    """Whether the kernel is there, and is made for this cell, whose states stay within ±1, and for these symbols."""
+    fits = config.connections == "plain" or symbols <= _LARGEST_TABLES
+    return _native is not None and config.cell in COMPILED and fits
 
 
 class NativeEngine(ArrayEngine):
@@ -62,22 +61,13 @@ class NativeEngine(ArrayEngine):
         super().__init__(config, symbols, weights)
         self.level = level
         self._calls, self._seconds = 0, dict[int, float]()  # per character, by number of threads
-        arrays = []
-        for k in range(config.num_layers):
-            names = [f"layers.{k}.{name}_l0" for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
-            of_input, bias, *of_hidden = (_contiguous(weights[name]) for name in names)
-            if k == 0:
-                arrays.append(_table(weights["embedding.weight"], of_input, bias))
-            else:
-                arrays += [of_input, bias]
-            arrays += of_hidden
-        head = weights["embedding.weight" if config.tie_weights else "head.weight"]
-        arrays += [_contiguous(head), _contiguous(weights["head.bias"])]
-        self._products = sum(array.size for array in arrays[1:] if array.ndim == 2)
+        arrays = _arrays(config, weights)
+        self._products = sum(array.size for array in arrays if array.ndim == 2 and array.shape[1] == config.hidden_size)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
         sizes = (self._cell.num_gates, len(self._cell.state), config.num_layers, config.hidden_size, symbols)
-        self._model = _native.model(COMPILED.index(config.cell), *sizes, arrays)
+        kind = (config.connections == "plain", config.layer_norm)
+        self._model = _native.model(COMPILED.index(config.cell), *sizes, *kind, arrays)
 
     @property
     def num_bytes(self) -> int:
@@ -139,21 +129,57 @@ class NativeEngine(ArrayEngine):
         self._seconds[threads] = min(seconds, 1.1 * self._seconds.get(threads, seconds))
 
 
-def _table(embedding: NDArray[Any], of_input: Floats, bias: Floats) -> Floats:
-    """Whatever the character, embedding and input product give one of V rows: (V, G·H).
+def _arrays(config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> list[Floats]:
+    """What the kernel makes its model of: for each layer, then for the output, what it is given from below."""
+    arrays = []
+    for k in range(config.num_layers):
+        of_input, bias, *of_hidden = (
+            weights[f"layers.{k}.{name}_l0"] for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+        )
+        arrays += [*_from_below(config, weights, k, of_input, bias), *of_hidden]
+    head = weights["embedding.weight" if config.tie_weights else "head.weight"]
+    if "projection.weight" in weights:
+        head = np.asarray(head, np.float64) @ weights["projection.weight"]
+    arrays += _from_below(config, weights, config.num_layers, head, weights["head.bias"])
+    return [np.ascontiguousarray(array, np.float32) for array in arrays]
 
-    Computed in float64, so that rounding to float32 leaves nothing of how the processor's BLAS adds up; some rows at a
-    time, for there may be many.
+
+def _from_below(
+    config: ModelConfig, weights: Mapping[str, NDArray[Any]], k: int, weight: NDArray[Any], bias: NDArray[Any]
+) -> list[NDArray[Any]]:
+    """A table, (V, rows) or (rows,), and a matrix (rows, H) for each state, of what reads with ``weight`` (rows, width)
+    above k layers. Whatever lies between layers is affine, but for the division by a state's deviation.
+
+    Computed in float64, so that rounding to float32 leaves nothing of how the processor's BLAS adds up.
     """
-    table, weight = np.empty((len(embedding), len(of_input)), np.float32), of_input.T.astype(np.float64)
-    for start in range(0, len(embedding), 256):
-        rows = slice(start, start + 256)
-        table[rows] = embedding[rows].astype(np.float64) @ weight + bias
-    return table
-
-
-def _contiguous(array: NDArray[Any]) -> Floats:
-    return np.ascontiguousarray(array, np.float32)
+    E, H = config.embedding_size, config.hidden_size
+    weight = weight.astype(np.float64)
+    of_character: NDArray[Any] | None = weight
+    states: list[tuple[int, NDArray[Any]]] = []  # layer, and what reads its output
+    if k and config.connections == "plain":
+        of_character, states = None, [(k - 1, weight)]
+    elif k and config.connections == "residual":
+        of_character, states = weight if E == H else None, [(j, weight) for j in range(k)]
+    elif k:
+        of_character, *parts = np.split(weight, range(E, weight.shape[1], H), 1)
+        states = list(enumerate(parts))
+    matrices = []
+    for j, matrix in states:
+        if config.layer_norm:
+            bias = bias + matrix @ weights[f"norms.{j}.bias"].astype(np.float64)
+            matrix = matrix * weights[f"norms.{j}.weight"]
+            # W (h - mean h) = (W - the mean of each row) h
+            matrix -= matrix.mean(1, keepdims=True)
+        matrices.append(matrix)
+    if k and config.connections == "plain":
+        return [bias, *matrices]
+    embedding = weights["embedding.weight"]
+    table = np.tile(bias.astype(np.float32), (len(embedding), 1))
+    if of_character is not None:
+        for start in range(0, len(embedding), 256):  # some rows at a time, for there may be many
+            rows = slice(start, start + 256)
+            table[rows] = embedding[rows].astype(np.float64) @ of_character.T + bias
+    return [table, *matrices]
 
 
 def _whole(ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
