@@ -186,8 +186,8 @@ __attribute__((target(VNNI))) INLINE void rows_vnni(const Matrix *m, int row, co
 
 typedef void Rows(const Matrix *, int, const uint8_t *, int32_t[ROWS]);
 
-/* to[row - first] of each sequence = bias + scale * inverse * (weights x states), for rows first..last. Without a bias it
- * is added to what is there; no inverse is a one. */
+/* to[row - first] of each sequence = bias + scale * inverse * (weights x states), for rows first..last. Without a bias
+ * it is added to what is there; no inverse is a one. */
 INLINE void product(const Call *call, Rows *rows_of, const Matrix *m, const float *bias, const uint8_t *x,
                     const float *inverse, int first, int last, float *to, size_t to_stride) {
     for (int row = first; row < last; row += ROWS) {
@@ -293,18 +293,19 @@ INLINE void work(Call *call, int thread, Rows *rows_of) {
     const int first_logit = lines * thread / call->threads * 16, end_logit = lines * (thread + 1) / call->threads * 16;
     const int last_logit = end_logit < V ? end_logit : V;
     float *from_input = call->gates + (size_t)2 * B * G * first, *from_hidden = from_input + (size_t)B * G * count;
-    for (int k = 0; k < L; k++)
-        for (int b = 0; b < B; b++)
-            pack(call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k] + b * call->stride + first, count);
-    meet(call);
     float *mass = call->mass + (size_t)thread * 2 * padded(V), *own_logits = call->logits;
-    float *inverse = model->normalised ? call->inverse + (size_t)thread * L * B : NULL;
+    float *inverse = model->normalised ? call->inverse + thread * padded((size_t)L * B) : NULL;
     int64_t own_id = 0, own_place = 0;
     const bool alike = draws_alike(call);
     if (alike) {
         own_place = call->places[0];
         if (thread > 0) memcpy(own_logits = mass + padded(V), call->logits, V * sizeof(float));
     }
+    for (int k = 0; k < L; k++)
+        for (int b = 0; b < B; b++)
+            pack(call->part[0] + ((size_t)k * B + b) * H + first, call->packed[2 * k] + b * call->stride + first,
+                 count);
+    meet(call); /* states are packed, and what all begin with is read before one thread replaces it */
     for (int t = 0; t < call->T; t++) {
         int64_t *ids = alike ? &own_id : call->ids + (size_t)t * B;
         const int now = ~t & 1;
@@ -395,7 +396,7 @@ static bool perform(Call *call) {
     uint8_t *states = reserve_zeros(2 * L * one);
     call->gates = reserve((size_t)2 * B * model->gates * model->H * sizeof(float));
     call->mass = reserve(call->threads * 2 * padded(model->V) * sizeof(float));
-    call->inverse = reserve((size_t)call->threads * L * B * sizeof(float));
+    call->inverse = reserve(call->threads * padded((size_t)L * B) * sizeof(float));
     const bool enough = states && call->gates && call->mass && call->inverse;
     if (enough) {
         for (int k = 0; k < 2 * L; k++) call->packed[k] = states + k * one;
@@ -450,7 +451,8 @@ static bool rounded(Matrix *matrix, PyObject *arrays, Py_ssize_t *index, int row
 }
 
 /* What layer k, or the output as the last of all, is given from below. */
-static bool fill_input(Model *model, Input *input, int k, int rows, size_t *used, PyObject *arrays, Py_ssize_t *index) {
+static bool fill_input(Model *model, Input *input, int k, int rows, size_t *used, PyObject *arrays,
+                       Py_ssize_t *index) {
     input->first = model->plain && k > 0 ? k - 1 : 0, input->end = k;
     input->by_character = k == 0 || !model->plain;
     input->table = copied(model, used, arrays, index, (size_t)rows * (input->by_character ? model->V : 1));
@@ -486,7 +488,7 @@ static PyObject *make_model(PyObject *module, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "iiiiiippO", &cell, &gates, &parts, &num_layers, &H, &V, &plain, &normalised,
                           &arrays))
         return NULL;
-    if (cell < RNN || cell > GRU || gates < 1 || gates > 4 || parts != 1 + (cell == LSTM) || num_layers < 1 ||
+    if (cell < RNN || cell > GRU || gates != (cell == LSTM ? 4 : cell == GRU ? 3 : 1) || parts != 1 + (cell == LSTM) || num_layers < 1 ||
         num_layers > MAX_LAYERS || H < 1 || H > 1 << 14 || V < 1 || V > 1 << 21)
         return PyErr_Format(PyExc_ValueError, "a model of %d layers, %d units, %d symbols", num_layers, H, V);
     Model *model = reserve_zeros(sizeof *model);
@@ -494,7 +496,8 @@ static PyObject *make_model(PyObject *module, PyObject *arguments) {
     model->cell = cell, model->gates = gates, model->parts = parts, model->num_layers = num_layers;
     model->H = H, model->V = V, model->plain = plain, model->normalised = normalised;
     const size_t rows = (size_t)gates * H, tables = plain ? 1 : num_layers; /* by character */
-    const size_t floats = (padded(V * rows)) * tables + (2 * num_layers) * padded(rows) + padded(plain ? V : (size_t)V * V);
+    const size_t output = plain ? V : (size_t)V * V;
+    const size_t floats = tables * padded(V * rows) + 2 * num_layers * padded(rows) + padded(output);
     model->floats = reserve((floats + ALIGNMENT) * sizeof(float));
     if (!model->floats) PyErr_NoMemory();
     PyObject *capsule = model->floats && fill(model, arrays) ? PyCapsule_New(model, NAME, on_release) : NULL;

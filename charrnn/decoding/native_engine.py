@@ -1,9 +1,9 @@
 """The model on a CPU at the speed of its caches: the engine that ``sample`` uses, in C.
 
 Weights are rounded to 8 bits, with a scale for each row, and so are hidden states where they are multiplied or
-normalised; everything else is float32. It costs less than 0.001 bits per character (``benchmarks/sampling.py`` measures it), and figures are
-never computed with it. Since integers add up to the same in any order, a seed gives the same text on every processor
-and with any number of threads. The kernel is ``_native.c``; where it could not be compiled,
+normalised; everything else is float32. It costs less than 0.001 bits per character (``benchmarks/sampling.py`` measures
+it), and figures are never computed with it. Since integers add up to the same in any order, a seed gives the same text
+on every processor and with any number of threads. The kernel is ``_native.c``; where it could not be compiled,
 :class:`~charrnn.decoding.numpy_engine.NumpyEngine` does the same in float32, slower.
 """
 
@@ -36,15 +36,14 @@ State = tuple[Floats, ...]
 _PER_THREAD = 400_000
 #: Products of a call that take longer than to start a thread; and of a block that take some milliseconds.
 _WORTH_STARTING, _BLOCK = 10_000_000, 600_000_000
-
-
-#: Symbols for which all layers, and the output, may have tables of what each character gives them.
-_LARGEST_TABLES = 1024
+#: Symbols for which all layers, and the output, may have tables of what each character gives them, and layers that may
+#: read all below them.
+_LARGEST_TABLES, _DEEPEST = 1024, 8
 
 
 def runs(config: ModelConfig, symbols: int) -> bool:
-    """Whether the kernel is there, and is made for this cell, whose states stay within ±1, and for these symbols."""
-    fits = config.connections == "plain" or symbols <= _LARGEST_TABLES
+    """Whether the kernel is there, and is made for this cell, whose states stay within ±1, and these symbols."""
+    fits = config.connections == "plain" or (symbols <= _LARGEST_TABLES and config.num_layers <= _DEEPEST)
     return _native is not None and config.cell in COMPILED and fits
 
 
@@ -61,13 +60,14 @@ class NativeEngine(ArrayEngine):
         super().__init__(config, symbols, weights)
         self.level = level
         self._calls, self._seconds = 0, dict[int, float]()  # per character, by number of threads
-        arrays = _arrays(config, weights)
-        self._products = sum(array.size for array in arrays if array.ndim == 2 and array.shape[1] == config.hidden_size)
+        plain, L, H = config.connections == "plain", config.num_layers, config.hidden_size
+        states = [min(k, 1) if plain else k for k in range(L + 1)]  # that each layer, and the output, reads from below
+        self._products = H * (self._cell.num_gates * H * (L + sum(states[:L])) + symbols * states[L])
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
-        sizes = (self._cell.num_gates, len(self._cell.state), config.num_layers, config.hidden_size, symbols)
-        kind = (config.connections == "plain", config.layer_norm)
-        self._model = _native.model(COMPILED.index(config.cell), *sizes, *kind, arrays)
+        sizes = (self._cell.num_gates, len(self._cell.state), L, H, symbols)
+        kind = (plain, config.layer_norm)
+        self._model = _native.model(COMPILED.index(config.cell), *sizes, *kind, _arrays(config, weights))
 
     @property
     def num_bytes(self) -> int:
@@ -150,7 +150,7 @@ def _from_below(
     """A table, (V, rows) or (rows,), and a matrix (rows, H) for each state, of what reads with ``weight`` (rows, width)
     above k layers. Whatever lies between layers is affine, but for the division by a state's deviation.
 
-    Computed in float64, so that rounding to float32 leaves nothing of how the processor's BLAS adds up.
+    Computed in float64, so that rounding to float32 leaves next to nothing of how the processor's BLAS adds up.
     """
     E, H = config.embedding_size, config.hidden_size
     weight = weight.astype(np.float64)

@@ -65,17 +65,18 @@ class Reference:
         silence = np.zeros((1, self.config.embedding_size))
         normed = self.config.layer_norm
         shifts = [self.weights[f"norms.{j}.bias"][None] if normed else nothing[j] for j in range(len(states))]
-        total = self.read(self.weights["embedding.weight"][ids], [shift.repeat(len(ids), 0) for shift in shifts]) @ weight.T
+        of_character = self.read(self.weights["embedding.weight"][ids], [shift.repeat(len(ids), 0) for shift in shifts])
+        total = of_character @ weight.T
         for j, h in enumerate(states):
             units = np.eye(self.config.hidden_size)
             many = [each.repeat(len(units), 0) for each in nothing]
             many[j] = units * self.weights[f"norms.{j}.weight"] if normed else units
             matrix = (self.read(silence.repeat(len(units), 0), many) @ weight.T).T
-            states_j = np.floor(h * np.float32(127) + np.float32(0.5)) / 127
+            h = np.floor(h * np.float32(127) + np.float32(0.5)) / 127
             if normed:
                 matrix = matrix - matrix.mean(1, keepdims=True)
-                states_j = (states_j - states_j.mean(1, keepdims=True)) / np.sqrt(states_j.var(1, keepdims=True) + 1e-5)
-            total = total + states_j @ rounded(matrix).T if normed or matrix.any() else total
+                h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5)
+            total += h @ rounded(matrix).T
         return total.astype(np.float32)
 
     def step(self, ids: Any, state: Any) -> Any:
@@ -171,6 +172,19 @@ def test_draws_what_choosing_from_its_own_logits_draws(
     for one, other in zip(ours, theirs, strict=True):
         assert one.data == other.data
         assert one.nats == pytest.approx(other.nats, abs=1e-4)
+
+
+def test_threads_that_start_late_draw_one_sequence_of_bytes_like_the_others(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(Vocabulary.of("\n abé你🎉xyz", "byte"), hidden_size=40)
+    engine, alphabet = NativeEngine.from_checkpoint(checkpoint), Alphabet(checkpoint.vocabulary)
+    logits, state = engine.run(np.array([[1]]), engine.initial_state(1))
+
+    def drawn(threads: int, seed: int) -> list[int]:
+        engine._choices = (threads,)
+        frontier = Frontier(logits[-1], state, alphabet.start(1))
+        return engine.draw(8, frontier, [np.random.default_rng(seed)], alphabet, 1.0)[0][:, 0].tolist()
+
+    assert all(drawn(16, seed) == drawn(1, seed) for seed in range(100))
 
 
 def test_every_processor_and_any_number_of_threads_give_the_same_numbers(tiny_checkpoint: Make) -> None:
@@ -301,6 +315,7 @@ def test_what_it_cannot_run_goes_to_numpy(tiny_checkpoint: Make, monkeypatch: py
     many = Vocabulary.of("".join(map(chr, range(0x4E00, 0x4E00 + 1100))))
     assert isinstance(engine_for(tiny_checkpoint(many), "auto"), NativeEngine)
     assert isinstance(engine_for(tiny_checkpoint(many, connections="dense"), "auto"), NumpyEngine)
+    assert isinstance(engine_for(tiny_checkpoint(connections="residual", num_layers=9), "auto"), NumpyEngine)
     monkeypatch.setattr(native_engine, "_native", None)  # no compiler when it was installed
     assert isinstance(engine_for(tiny_checkpoint(), "auto"), NumpyEngine)
 
