@@ -28,18 +28,24 @@ JSON = HERE / "results" / "paper.json"
 BEGIN, END = "<!-- python benchmarks/paper.py --tables -->\n", "<!-- end of the paper's table -->\n"
 CORPUS = "warpeace-interleaved"
 CELLS, LAYERS = ("rnn", "lstm", "gru"), (1, 2, 3)
+NARROW: dict[str, float] = {"batch-size": 32, "dropout": 0, "output-dropout": 0}
+WIDE: dict[str, float] = {"batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}
+PLAIN: dict[str, float] = {"layer-norm": False}
 #: Cells, units and settings of each sweep: the narrower, the more passes they need and the less they learn by heart.
-NARROW = {"batch-size": 32, "dropout": 0, "output-dropout": 0}
 SWEEPS: dict[str, tuple[tuple[str, ...], tuple[int, ...], dict[str, float]]] = {
-    "paper-rnn": (("rnn",), (128, 256), {"epochs": 6} | NARROW),
-    "paper-64": (("lstm", "gru"), (64,), {"epochs": 20} | NARROW),
-    "paper-128": (("lstm", "gru"), (128,), {"epochs": 8} | NARROW),
-    "paper-rnn-512": (("rnn",), (512,), {"epochs": 4, "batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}),
-    "paper-256": (("lstm", "gru"), (256,), {"epochs": 6, "batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}),
-    "paper-512": (("lstm", "gru"), (512,), {"epochs": 4, "batch-size": 32, "dropout": 0.1, "output-dropout": 0.1}),
+    "paper-rnn": (("rnn",), (128, 256), {"epochs": 6} | NARROW | PLAIN),
+    "paper-64": (("lstm", "gru"), (64,), {"epochs": 20} | NARROW | PLAIN),
+    "paper-128": (("lstm", "gru"), (128,), {"epochs": 8} | NARROW | PLAIN),
+    "paper-rnn-512": (("rnn",), (512,), {"epochs": 4} | WIDE | PLAIN),
+    "paper-256": (("lstm", "gru"), (256,), {"epochs": 6} | WIDE | PLAIN),
+    # Normalised, as theirs were not, and with nothing dropped from 256.
+    "normed-256": (("lstm", "gru"), (256,), {"epochs": 6} | NARROW),
+    "normed-128": (("lstm", "gru"), (128,), {"epochs": 8} | NARROW),
+    "normed-64": (("lstm", "gru"), (64,), {"epochs": 16} | NARROW),
+    "normed-512": (("lstm", "gru"), (512,), {"epochs": 4} | WIDE),
 }
 #: Nats per character on the paper's test text, for 1, 2 and 3 layers.
-PAPER = {
+PAPER: dict[int, dict[str, tuple[float, ...] | None]] = {
     64: {"lstm": (1.449, 1.442, 1.540), "rnn": (1.446, 1.401, 1.396), "gru": (1.398, 1.373, 1.472)},
     128: {"lstm": (1.277, 1.227, 1.279), "rnn": (1.417, 1.286, 1.277), "gru": (1.230, 1.226, 1.253)},
     256: {"lstm": (1.189, 1.137, 1.141), "rnn": (1.342, 1.256, 1.239), "gru": (1.198, 1.164, 1.138)},
@@ -71,31 +77,38 @@ def collect() -> dict[str, Any]:
 
 
 def tables(document: dict[str, Any]) -> str:
-    """Each cell of the grid beside the paper's, and the commands."""
+    """Each cell of the grid beside the paper's, for plain and for normalised layers, and the commands."""
+    head = "row | " + " | ".join(f"{cell.upper()} {layers}" for cell in CELLS for layers in LAYERS)
+    grids = []
+    for title, prefix in (("Plain layers, as theirs", "paper-"), ("Normalised layers", "normed-")):
+        rows = [row for row in document["rows"] if row["run"].startswith(prefix)]
+        if rows:
+            grids.append(f"{title}:\n\n{table(head, grid(rows))}")
+    minutes = sum(row["seconds"] for row in document["rows"]) / 60
+    said = f"{len(document['rows'])} trainings, {minutes:.0f} minutes together"
+    plot = "[loss against parameters](curves/paper.svg)"
+    return "\n".join([*grids, f"{said}; {plot}:\n\n```", *document["commands"], "```\n"])
+
+
+def grid(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A line of the table for each row of the paper's: ours / theirs."""
     found = {
         (row["settings"]["cell"], row["settings"]["num_layers"], row["settings"]["hidden_size"]): row["nats_per_char"]
-        for row in document["rows"]
+        for row in rows
     }
+
+    def shown(nats: float | None) -> str:
+        return "–" if nats is None else f"{nats:.3f}"
+
     lines = []
-    for size, theirs in PAPER.items():
+    for size, paper in PAPER.items():
         line = [str(size)]
         for cell in CELLS:
-            for k, layers in enumerate(LAYERS):
+            for layers, theirs in zip(LAYERS, paper[cell] or [None] * len(LAYERS), strict=True):
                 ours = found.get((cell, layers, 2 * size if cell == "rnn" else size))
-                cells = theirs[cell]
-                line.append(
-                    ("–" if ours is None else f"{ours:.3f}") + " / " + ("–" if cells is None else f"{cells[k]:.3f}")
-                )
+                line.append(f"{shown(ours)} / {shown(theirs)}")
         lines.append(line)
-    head = " | ".join(f"{cell.upper()} {layers}" for cell in CELLS for layers in LAYERS)
-    minutes = sum(row["seconds"] for row in document["rows"]) / 60
-    return (
-        table(f"row | {head}", lines)
-        + f"\n{len(document['rows'])} trainings, {minutes:.0f} minutes together; [loss against parameters]"
-        + "(curves/paper.svg):\n\n```\n"
-        + "\n".join(document["commands"])
-        + "\n```\n"
-    )
+    return lines
 
 
 def main() -> None:

@@ -42,11 +42,13 @@ BEGIN, END = "<!-- python benchmarks/quality.py --tables -->\n", "<!-- end of th
 #: Ways to score, by the name of a column.
 STATEFUL, WINDOWS, DYNAMIC = "state carried", "`--window 256`", "`--dynamic`"
 MIXED, ORDER = "`--dynamic`, with a 12-gram", 12
+TOGETHER = "`--dynamic`, with `warpeace-plain` and a 12-gram"
 SCORING = {
     STATEFUL: [],
     WINDOWS: ["--window", "256"],
     DYNAMIC: ["--dynamic"],
     MIXED: ["--dynamic", "--dynamic-rate", "0.0002"],
+    TOGETHER: ["--dynamic", "--dynamic-rate", "0.0002"],
 }
 
 
@@ -93,17 +95,24 @@ class Row:
 
 
 def options(settings: Mapping[str, float | str]) -> str:
-    """As they are typed; a value that is empty is a switch's."""
-    return " ".join(f"--{name} {value}".rstrip() for name, value in settings.items())
+    """As they are typed."""
+    switches = {True: "--{}", False: "--no-{}"}
+    return " ".join(
+        switches[value].format(name) if isinstance(value, bool) else f"--{name} {value}"
+        for name, value in settings.items()
+    )
 
 
 #: What predicts tiny Shakespeare best. The other rows change what they must.
 RECIPE: dict[str, float | str] = {
-    "hidden-size": 1024, "embedding-size": 128, "dropout": 0.2, "output-dropout": 0.2, "batch-size": 32,
-    "sequence-length": 128, "learning-rate": 0.0035, "epochs": 4, "validate-every": 246,
+    "hidden-size": 1024, "embedding-size": 128, "layer-norm": False, "dropout": 0.2, "output-dropout": 0.2,
+    "batch-size": 32, "sequence-length": 128, "learning-rate": 0.0035, "epochs": 4, "validate-every": 246,
 }  # fmt: skip
 LIGHTER = {"dropout": 0.15, "output-dropout": 0.15}
-HEAVIER = {"dropout": 0.25, "output-dropout": 0.25, "epochs": 8, "validate-every": 637}
+HEAVIER: dict[str, float | str] = {
+    "dropout": 0.25, "output-dropout": 0.25, "epochs": 8, "validate-every": 637,
+}  # fmt: skip
+HEAVIEST = HEAVIER | {"layer-norm": True, "connections": "dense", "dropout": 0.4, "output-dropout": 0.4}
 #: What a row of the ablations lacks, and what it changes for that.
 ABLATIONS: dict[str, tuple[str, dict[str, float | str]]] = {
     "dropout": ("dropout between layers and before the output", {"dropout": 0, "output-dropout": 0}),
@@ -118,8 +127,8 @@ ABLATIONS: dict[str, tuple[str, dict[str, float | str]]] = {
 }
 #: A training short enough that one thing after another can be tried on it,
 STUDY: dict[str, float | str] = {
-    "hidden-size": 256, "embedding-size": 64, "dropout": 0.1, "output-dropout": 0.1, "batch-size": 64,
-    "sequence-length": 64, "learning-rate": 0.01, "epochs": 4,
+    "hidden-size": 256, "embedding-size": 64, "layer-norm": False, "dropout": 0.1, "output-dropout": 0.1,
+    "batch-size": 64, "sequence-length": 64, "learning-rate": 0.01, "epochs": 4,
 }  # fmt: skip
 #: and the things: what, and by which settings.
 TRIED: dict[str, tuple[str, dict[str, float | str]]] = {
@@ -132,10 +141,12 @@ TRIED: dict[str, tuple[str, dict[str, float | str]]] = {
     "averaging": ("no averaged weights", {"averaging": 0}),
     "residual": ("residual connections", {"connections": "residual"}),
     "dense": ("dense connections", {"connections": "dense"}),
-    "norm": ("layer normalisation", {"layer-norm": ""}),
+    "norm": ("layer normalisation", {"layer-norm": True}),
+    "norm-residual": ("both residual and normalised", {"layer-norm": True, "connections": "residual"}),
+    "norm-dense": ("both dense and normalised", {"layer-norm": True, "connections": "dense"}),
     "deep": ("four layers", {"num-layers": 4}),
     "deep-residual": (
-        "four layers, residual and normalised", {"num-layers": 4, "connections": "residual", "layer-norm": ""}
+        "four layers, residual and normalised", {"num-layers": 4, "connections": "residual", "layer-norm": True}
     ),
     "vectors-16": ("vectors of 16 for characters", {"embedding-size": 16}),
     "vectors-256": ("vectors of 256", {"embedding-size": 256}),
@@ -148,17 +159,13 @@ TRIED: dict[str, tuple[str, dict[str, float | str]]] = {
     "slower": ("half the learning rate", {"learning-rate": 0.005}),
     "faster": ("twice the learning rate", {"learning-rate": 0.02}),
 }  # fmt: skip
-#: The best found of half its width, which many passes do not spoil.
-NARROWER: dict[str, float | str] = {
-    "hidden-size": 512, "dropout": 0.25, "output-dropout": 0.25, "weight-dropout": 0.3, "batch-size": 32,
-    "sequence-length": 128, "learning-rate": 0.005, "averaging": 0.1, "state-reset": 0.005, "epochs": 20,
-}  # fmt: skip
 ROWS = {
     "shakespeare": Row("shakespeare", options(RECIPE), (0, 1, 2), (STATEFUL, WINDOWS)),
     "small": Row("shakespeare", "--preset small"),
     "base": Row("shakespeare", "--preset base"),
-    "shakespeare-512": Row("shakespeare", options(NARROWER), (0, 1), (STATEFUL, WINDOWS, DYNAMIC)),
-    "warpeace": Row("warpeace", options(RECIPE | HEAVIER), scoring=(STATEFUL, MIXED)),
+    "large": Row("shakespeare", "--preset large", scoring=(STATEFUL, WINDOWS, DYNAMIC)),
+    "warpeace-plain": Row("warpeace", options(RECIPE | HEAVIER), scoring=(STATEFUL, MIXED)),
+    "warpeace": Row("warpeace", options(RECIPE | HEAVIEST), scoring=(STATEFUL, TOGETHER)),
     "linux": Row("linux", options(RECIPE | LIGHTER | {"epochs": 4, "validate-every": 1364})),
     "study": Row("shakespeare", options(STUDY), (0, 1, 2)),
 } | {
@@ -204,9 +211,7 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
         (HERE / "curves" / f"{name}-{seed}.svg").write_text(curve, encoding="utf-8")
     figures = {}
     for way in row.scoring:
-        scoring = ["eval", run, "--split", CORPORA[row.corpus].scored, *SCORING[way]]
-        if way == MIXED:
-            scoring.insert(2, counted(row.corpus))
+        scoring = ["eval", run, *beside(way, row.corpus), "--split", CORPORA[row.corpus].scored, *SCORING[way]]
         found = json.loads(charrnn(*scoring, "--json"))
         figures[way] = {"command": "charrnn " + shlex.join(scoring), **{k: found[k] for k in KEPT}}
     described = json.loads(charrnn("info", run, "--json"))
@@ -229,6 +234,12 @@ def counting(corpus: str) -> list[str]:
     return ["train", corpus, "--model", "ngram", "--order", str(ORDER), "--run", f"quality/{corpus}-{ORDER}-gram"]
 
 
+def beside(way: str, corpus: str) -> list[str]:
+    """The runs that are asked with a row's own: of the row of plain networks, trained before it, and of counts."""
+    plain = [f"quality/{corpus}-plain-0"] if way == TOGETHER else []
+    return [*plain, counted(corpus)] if way in (MIXED, TOGETHER) else []
+
+
 def counted(corpus: str) -> str:
     """The run that counted a text."""
     *_, run = command = counting(corpus)
@@ -239,10 +250,10 @@ def counted(corpus: str) -> str:
 
 def check(last: Path, row: Row, seed: int) -> None:
     """Raises SystemExit if a run was begun with other settings than the row's: it is from before a change."""
-    values: dict[str, Any] = {
-        option[2:].replace("-", "_"): literal(value) if value else True
-        for option, _, value in (each.partition(" ") for each in pairs(row.options))
-    }
+    values: dict[str, Any] = {}
+    for option, _, value in (each.partition(" ") for each in pairs(row.options)):
+        name = option.removeprefix("--").removeprefix("" if value else "no-").replace("-", "_")
+        values[name] = literal(value) if value else not option.startswith("--no-")
     preset = values.pop("preset", "auto")
     model = {name: values.pop(name) for name in [*values] if name in ModelConfig.names()}
     given = Config.from_mapping({"model": model, "training": values | {"seed": seed}}, "the row")
@@ -388,7 +399,7 @@ def detail(name: str, runs: list[dict[str, Any]]) -> str:
     commands = [
         *corpus.prepare(ROWS[name].corpus),
         first["command"],
-        *(["charrnn " + shlex.join(counting(ROWS[name].corpus))] if MIXED in first["figures"] else []),
+        *(["charrnn " + shlex.join(counting(ROWS[name].corpus))] if {MIXED, TOGETHER} & {*first["figures"]} else []),
         *(figure["command"] for figure in first["figures"].values()),
     ]
     record, model, training = first["record"]["record"], first["record"]["config"]["model"], first["training"]

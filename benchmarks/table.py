@@ -69,7 +69,8 @@ def quality() -> str:
         figures = [f"{one['wall_seconds']:.1f}", f"{one['trained_seconds']:.1f}", f"{nats:.4f}", reached]
         rows.append([f"{one['target']:g} (`--time-limit {one['time_limit']:g}s`)", *figures])
     text = (
-        "Time to quality: tiny Shakespeare, 90/10, float32, state carried (`python benchmarks/time_to_quality.py`):\n\n"
+        "Time to quality: tiny Shakespeare, 90/10, float32, state carried (`python benchmarks/time_to_quality.py`;"
+        f" {document['date'][:10]}):\n\n"
         + table("nats per character to reach | seconds from Enter | training | reached (median) | runs", rows)
     )
     if "ratio" in document:
@@ -91,9 +92,9 @@ def sampling() -> str:
         figures += [f"{row['single_over_limit']:.2f}", f"{row['single_over_stepped']:.0f}", f"{row['first']:.2f} s"]
         rows.append([name, *figures])
     text = (
-        "Sampling from LSTMs, characters/s (`python benchmarks/sampling.py`); one stream over the limit that reading\n"
-        "the 8-bit weights sets, and over `nn.LSTM` called a character at a time; and how long after `charrnn --help`\n"
-        "ends the first character is there:\n\n"
+        f"Sampling from LSTMs, characters/s (`python benchmarks/sampling.py`; {document['date'][:10]}); one stream\n"
+        "over the limit that reading the 8-bit weights sets, and over `nn.LSTM` called a character at a time; and how\n"
+        "long after `charrnn --help` ends the first character is there:\n\n"
         + table(
             f"layers x units | one stream | {document['batch']} at once | beam 5 | / limit | / stepped | first", rows
         )
@@ -101,7 +102,7 @@ def sampling() -> str:
     for cost in document["rounding"]:
         text += (
             f"\nRounding weights and states to 8 bits costs {cost['difference']:.5f} bits per character"
-            f" (a model of 80 s on tiny Shakespeare, {cost['float32']:.4f} in float32).\n"
+            f" (`{cost['checkpoint']}`, tiny Shakespeare, {cost['float32']:.4f} in float32).\n"
         )
     return text
 

@@ -36,7 +36,7 @@ import numpy as np
 from report import header, text_file
 
 #: Nats per character, the time limit that should do, how many runs.
-TARGETS = ((1.886, 4, 3), (1.4697, 80, 3))
+TARGETS = ((1.886, 4, 3), (1.4697, 40, 3))
 #: nanoGPT's own for a CPU, and for a GPU no more than its file says.
 CPU_RECIPE = [
     "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1", "--block_size=64", "--batch_size=12",

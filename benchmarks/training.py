@@ -54,8 +54,12 @@ KERNELS = 15
 def begin(
     corpus: Corpus, compute: Compute, cell: str, layers: int, hidden_size: int, batch_size: int, sequence_length: int
 ) -> Trainer:
-    """A trainer as ``charrnn train`` makes it; of a run so long that the learning rate stays low."""
-    model = ModelConfig(cell=cell, num_layers=layers, hidden_size=hidden_size, dropout=0.0, output_dropout=0.0)
+    """A trainer as ``charrnn train`` makes it, of layers such as the bare loops have: nothing is normalised or dropped,
+    and each reads the one below. The run is so long that the learning rate stays low."""
+    model = ModelConfig(
+        cell=cell, num_layers=layers, hidden_size=hidden_size, connections="plain", layer_norm=False, dropout=0.0,
+        output_dropout=0.0,
+    )  # fmt: skip
     training = TrainingConfig(batch_size=batch_size, sequence_length=sequence_length, steps=1_000_000)
     characters = corpus.splits["train"].characters
     choice = settle(Config(model, training), characters=characters, machine=machine(compute))

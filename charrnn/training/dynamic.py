@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -126,9 +127,9 @@ class Recounter:
 
 
 class Readers:
-    """Several as one :class:`Reader` of their ensemble. Each learns by itself, and the ensemble what share each
-    deserves: the mean, over the last windows, of how likely it is that a character came from each (online EM; Cappé &
-    Moulines 2009).
+    """Several as one :class:`Reader` of their ensemble. Each learns by itself, at the same time as the others, and the
+    ensemble what share each deserves: the mean, over the last windows, of how likely it is that a character came from
+    each (online EM; Cappé & Moulines 2009).
 
     Args:
         readers: K of them.
@@ -140,10 +141,11 @@ class Readers:
         self.shares = normalised(np.ones(len(readers))) if shares is None else tuple(shares)
         self._logits: list[Floats] = []
         self._windows = 1 if shares is None else GIVEN_WINDOWS
+        self._threads = ThreadPoolExecutor(len(readers))  # in PyTorch they do not wait for each other
 
     def predict(self, ids: Ids) -> Floats:
         """Read characters (T,) → logits (T, V) of what follows each."""
-        self._logits = [reader.predict(ids) for reader in self.readers]
+        self._logits = list(self._threads.map(lambda reader: reader.predict(ids), self.readers))
         return mixture(self._logits, self.shares)
 
     def learn(self, targets: Ids) -> None:
@@ -152,8 +154,7 @@ class Readers:
         from_each = np.exp(parts - np.logaddexp.reduce(parts))
         self._windows = min(self._windows + 1, SHARES_WINDOWS)
         self.shares = normalised(self.shares + (from_each.mean(axis=1) - self.shares) / self._windows)
-        for reader in self.readers:
-            reader.learn(targets)
+        list(self._threads.map(lambda reader: reader.learn(targets), self.readers))
 
     def adapted(self) -> Ensemble:
         """The ensemble as it is now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -14,10 +15,11 @@ from charrnn.architectures import TEXT
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.decoding.ensemble import Ensemble
+from charrnn.decoding.ensemble import Ensemble, Floats
 from charrnn.errors import DivergedError, TextError, UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.evaluation.ngram import NGram
+from charrnn.evaluation.surprisal import Ids
 from charrnn.model.network import CharRNN
 from charrnn.training import dynamic
 from charrnn.training.dynamic import Adaptation, Readers, adapt, reader_of, surprisals_on_the_way
@@ -180,6 +182,22 @@ def test_a_member_that_becomes_useful_late_is_heard_again() -> None:
     nats = np.concatenate([nats for _, nats in surprisals_on_the_way(readers, text, 0, 32)])
     assert readers.shares[1] > 0.9
     assert nats[-1000:].mean() < 0.1
+
+
+def test_members_read_and_learn_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=20)  # passed only by two at once
+
+    class Waiting(Always):
+        def predict(self, ids: Ids) -> Floats:
+            both.wait()
+            return super().predict(ids)
+
+        def learn(self, targets: Ids) -> None:
+            both.wait()
+
+    readers = Readers([Waiting([0.8, 0.1, 0.1]), Waiting([0.1, 0.1, 0.8])])
+    assert readers.predict(np.zeros(4, np.int64)).shape == (4, 3)
+    readers.learn(np.zeros(4, np.int64))
 
 
 def test_the_shares_that_were_found_are_those_of_the_ensemble_that_is_left(tiny_checkpoint: Make) -> None:
