@@ -24,9 +24,9 @@ BEGIN, END = "<!-- python benchmarks/baselines.py --tables -->\n", "<!-- end of 
 SPLIT = "80,10,10"
 CORPORA = {"shakespeare": "tiny Shakespeare", "warpeace": "War and Peace"}
 NETWORKS = {
-    "rnn": "--cell rnn --num-layers 2 --hidden-size 512",
-    "lstm": "--cell lstm --num-layers 2 --hidden-size 256",
-    "gru": "--cell gru --num-layers 2 --hidden-size 288",
+    "rnn": "--cell rnn --num-layers 2 --hidden-size 512 --connections plain",
+    "lstm": "--cell lstm --num-layers 2 --hidden-size 256 --connections plain",
+    "gru": "--cell gru --num-layers 2 --hidden-size 288 --connections plain",
     "nn": "--model nn --context 12 --hidden-size 1024",
     "tcn": "--model tcn --num-layers 6 --hidden-size 160 --kernel-size 3",
     "transformer": "--model transformer --num-layers 5 --hidden-size 128 --num-heads 4 --context 128",

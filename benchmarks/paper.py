@@ -90,6 +90,16 @@ def tables(document: dict[str, Any]) -> str:
     return "\n".join([*grids, f"{said}; {plot}:\n\n```", *document["commands"], "```\n"])
 
 
+def plot(document: dict[str, Any]) -> str:
+    """Loss against parameters, normalised cells as other cells."""
+    rows = [
+        row | {"settings": row["settings"] | {"cell": f"{row['settings']['cell']}, normalised"}}
+        if row["run"].startswith("normed-") else row
+        for row in document["rows"]
+    ]  # fmt: skip
+    return sweep_plot(document | {"grid": {"cell": sorted({row["settings"]["cell"] for row in rows})}, "rows": rows})
+
+
 def grid(rows: list[dict[str, Any]]) -> list[list[str]]:
     """A line of the table for each row of the paper's: ours / theirs."""
     found = {
@@ -102,6 +112,8 @@ def grid(rows: list[dict[str, Any]]) -> list[list[str]]:
 
     lines = []
     for size, paper in PAPER.items():
+        if not any(size == units // 2 if cell == "rnn" else size == units for cell, _, units in found):
+            continue
         line = [str(size)]
         for cell in CELLS:
             for layers, theirs in zip(LAYERS, paper[cell] or [None] * len(LAYERS), strict=True):
@@ -124,7 +136,7 @@ def main() -> None:
         charrnn(*command(name), "-q")
         document = collect()
         JSON.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (HERE / "curves" / "paper.svg").write_text(sweep_plot(document), encoding="utf-8")
+        (HERE / "curves" / "paper.svg").write_text(plot(document), encoding="utf-8")
         put(RESULTS, BEGIN, tables(document), END)
 
 

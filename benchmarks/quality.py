@@ -200,7 +200,7 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
     run = f"quality/{name}-{seed}"
     folder = ROOT / "checkpoints" / run
     last = folder / "last.safetensors"
-    command = ["train", row.corpus, *shlex.split(row.options), "--seed", str(seed), "--run", run]
+    command = training_of(name, seed)
     if last.is_file():
         check(last, row, seed)
         finish(run)
@@ -229,6 +229,12 @@ def trained(name: str, row: Row, seed: int) -> dict[str, Any]:
     }
 
 
+def training_of(name: str, seed: int = 0) -> list[str]:
+    """What trains a row, without ``charrnn``."""
+    row = ROWS[name]
+    return ["train", row.corpus, *shlex.split(row.options), "--seed", str(seed), "--run", f"quality/{name}-{seed}"]
+
+
 def counting(corpus: str) -> list[str]:
     """What counts a text, without ``charrnn``."""
     return ["train", corpus, "--model", "ngram", "--order", str(ORDER), "--run", f"quality/{corpus}-{ORDER}-gram"]
@@ -236,8 +242,12 @@ def counting(corpus: str) -> list[str]:
 
 def beside(way: str, corpus: str) -> list[str]:
     """The runs that are asked with a row's own: of the row of plain networks, trained before it, and of counts."""
-    plain = [f"quality/{corpus}-plain-0"] if way == TOGETHER else []
-    return [*plain, counted(corpus)] if way in (MIXED, TOGETHER) else []
+    if way not in (MIXED, TOGETHER):
+        return []
+    plain = training_of(f"{corpus}-plain") if way == TOGETHER else []
+    if plain and not (ROOT / "checkpoints" / plain[-1]).is_dir():
+        charrnn(*plain, "-q")
+    return [*plain[-1:], counted(corpus)]
 
 
 def counted(corpus: str) -> str:
@@ -399,6 +409,7 @@ def detail(name: str, runs: list[dict[str, Any]]) -> str:
     commands = [
         *corpus.prepare(ROWS[name].corpus),
         first["command"],
+        *(["charrnn " + shlex.join(training_of(f"{name}-plain"))] if TOGETHER in first["figures"] else []),
         *(["charrnn " + shlex.join(counting(ROWS[name].corpus))] if {MIXED, TOGETHER} & {*first["figures"]} else []),
         *(figure["command"] for figure in first["figures"].values()),
     ]

@@ -52,9 +52,9 @@ def training() -> str:
         rows.append([name, *figures])
     shape = f"batch {document['batch_size']}, window {document['sequence_length']}, bfloat16"
     return (
-        f"Training, characters/s of the whole step ({shape}; `python benchmarks/training.py`), and how many\n"
-        "times that is of a bare loop around torch's layers in autocast, in fp32, of one character a call, and of the\n"
-        "machine's rate of large bfloat16 products:\n\n"
+        f"Training of plain layers, characters/s of the whole step ({shape};\n"
+        "`python benchmarks/training.py`), and how many times that is of a bare loop around torch's layers in\n"
+        "autocast, in fp32, of one character a call, and of the machine's rate of large bfloat16 products:\n\n"
         + table("cell, layers x units | whole step | / autocast | / fp32 | / stepped | / limit", rows)
     )
 
@@ -92,9 +92,9 @@ def sampling() -> str:
         figures += [f"{row['single_over_limit']:.2f}", f"{row['single_over_stepped']:.0f}", f"{row['first']:.2f} s"]
         rows.append([name, *figures])
     text = (
-        f"Sampling from LSTMs, characters/s (`python benchmarks/sampling.py`; {document['date'][:10]}); one stream\n"
-        "over the limit that reading the 8-bit weights sets, and over `nn.LSTM` called a character at a time; and how\n"
-        "long after `charrnn --help` ends the first character is there:\n\n"
+        f"Sampling from plain LSTMs, characters/s (`python benchmarks/sampling.py`; {document['date'][:10]}); one\n"
+        "stream over the limit that reading the 8-bit weights sets, and over `nn.LSTM` called a character at a time;\n"
+        "and how long after `charrnn --help` ends the first character is there:\n\n"
         + table(
             f"layers x units | one stream | {document['batch']} at once | beam 5 | / limit | / stepped | first", rows
         )
@@ -102,7 +102,7 @@ def sampling() -> str:
     for cost in document["rounding"]:
         text += (
             f"\nRounding weights and states to 8 bits costs {cost['difference']:.5f} bits per character"
-            f" (`{cost['checkpoint']}`, tiny Shakespeare, {cost['float32']:.4f} in float32).\n"
+            f" (a plain model of 80 s on tiny Shakespeare, {cost['float32']:.4f} in float32).\n"
         )
     return text
 

@@ -166,3 +166,17 @@ def title(config: ModelConfig) -> str:
     """
     names = {"ngram": "n-gram", "nn": "n-NN", "tcn": "TCN", "transformer": "Transformer"}
     return f"{names.get(config.kind) or config.cell.upper()} {ARCHITECTURES[config.kind].size(config)}"
+
+
+def description(config: ModelConfig) -> str:
+    """Its title, and in what it is more than a stack of cells.
+
+    >>> description(ModelConfig(cell="lstm", num_layers=2, hidden_size=512, connections="dense", layer_norm=True))
+    'LSTM 2 x 512, dense, layer normalisation'
+    """
+    more = {
+        config.connections: config.connections not in (None, "plain"),
+        "layer normalisation": config.layer_norm,
+        "tied weights": config.tie_weights,
+    }
+    return ", ".join([title(config), *(name for name, there in more.items() if there)])

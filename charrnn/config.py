@@ -339,14 +339,8 @@ class Config:
         >>> Config(ModelConfig(cell="gru", tie_weights=False), TrainingConfig(epochs=2)).to_options()
         ['--cell', 'gru', '--no-tie-weights', '--epochs', '2']
         """
-        options = []
-        for values in self.to_mapping().values():
-            for name, value in values.items():
-                if isinstance(value, bool):
-                    options.append(flag(name if value else f"no_{name}"))
-                else:
-                    options += [flag(name), plain(value)]
-        return options
+        settings = (item for values in self.to_mapping().values() for item in values.items())
+        return [word for name, value in settings for word in typed(name, value)]
 
     @classmethod
     def read_toml(cls, path: Path) -> Config:
@@ -371,6 +365,17 @@ def flag(name: str) -> str:
     '--num-layers'
     """
     return "--" + name.replace("_", "-")
+
+
+def typed(name: str, value: object) -> list[str]:
+    """A setting as it is typed.
+
+    >>> typed("num_layers", 2), typed("layer_norm", False)
+    (['--num-layers', '2'], ['--no-layer-norm'])
+    """
+    if isinstance(value, bool):
+        return [flag(name if value else f"no_{name}")]
+    return [flag(name), plain(value)]
 
 
 def plain(value: object) -> str:

@@ -189,8 +189,8 @@ def _settle_baseline(given: Config, characters: int, machine: str, preset: str) 
 
 
 #: Characters of a training below which it learns more from twice as many steps of half the size, though each step then
-#: takes more than half as long: a 2 x 256 LSTM on tiny Shakespeare, 2.1 million characters with 32 streams 1.514 nats,
-#: 2.5 million with 64 in the same 20 s 1.533; in 40 s, 4.1 and 5.0 million, 1.485 and 1.474.
+#: takes more than half as long: a plain 2 x 256 LSTM on tiny Shakespeare, 2.1 million characters with 32 streams 1.514
+#: nats, 2.5 million with 64 in the same 20 s 1.533; in 40 s, 4.1 and 5.0 million, 1.485 and 1.474.
 FEW, SMALL_BATCH_SIZE = 3.5e6, 32
 
 #: Passes over the text up to which a share of the units is dropped.
@@ -252,8 +252,8 @@ def _model(size: str, machine: str) -> ModelConfig:
 
 
 def _rate(model: ModelConfig) -> float:
-    """Learning rate for a width: the best found for a 2 x 256 LSTM on tiny Shakespeare in 100 s (0.004: 1.489 nats;
-    0.008: 1.461; 0.012: 1.457), falling with the root of the width; none higher than 2 x 128 was trained with.
+    """Learning rate for a width: the best found for a plain 2 x 256 LSTM on tiny Shakespeare in 100 s (0.004: 1.489
+    nats; 0.008: 1.461; 0.012: 1.457), falling with the root of the width; none higher than 2 x 128 was trained with.
 
     GRUs want half of it: after two passes over War and Peace one of 2 x 128 has 1.333 nats with 0.014, 1.275 with 0.007
     and 1.287 with 0.0035. So do RNNs (2 x 128: 1.413, 1.381 and 1.407), and wider ones still less; see
@@ -306,8 +306,8 @@ def _size(characters: int, machine: str, training: TrainingConfig) -> tuple[str,
 
 
 #: Characters that must pass through a size before it does better than the next smaller one in the same time. On tiny
-#: Shakespeare base and small are even after 10 s (1.633 and 1.639 nats); base has 1.464 after 60 s and 1.456 after 100,
-#: large 1.478 and 1.435.
+#: Shakespeare, plain, base and small are even after 10 s (1.633 and 1.639 nats); base has 1.464 after 60 s and 1.456
+#: after 100, large 1.478 and 1.435. Normalised, both have 1.44 after 80 s.
 ENOUGH = {"small": 0.0, "base": 1.0e6, "large": 2.4e6, "xlarge": 4.0e6}
 #: A size that does better in the same time once this other one passes a text more than so often, or itself sees so many
 #: characters: after 120 s on Python's library, where base has passed 1.2 times, it has 1.631 bits per character, and

@@ -290,9 +290,12 @@ def test_only_a_wide_model_that_passes_its_text_often_has_the_recipe_for_it_and_
     assert (own.training.sequence_length, own.training.batch_size) == (50, 32)
 
 
-def test_the_preset_that_results_names_is_what_its_figures_were_measured_with():
+@pytest.mark.parametrize("preset", SIZES)
+def test_presets_are_what_the_figures_of_results_were_measured_with(preset):
     results = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "quality.json").read_text())
-    measured = results["rows"]["shakespeare"]["runs"][0]["record"]["config"]
-    settled = settle(Config(), characters=1_003_854, machine="cpu-amx", preset="xlarge").config.to_mapping()
+    row = "shakespeare" if preset == "xlarge" else preset
+    measured = results["rows"][row]["runs"][0]["record"]["config"]
+    settled = settle(Config(), characters=1_003_854, machine="cpu-amx", preset=preset).config.to_mapping()
     assert settled["model"] == measured["model"]
-    assert {**settled["training"], "keep": 2, "validate_every": "246"} == {**measured["training"], "keep": 2}
+    own = {"keep": 2, "validate_every": None}  # of the row, or of a day before there was a choice
+    assert settled["training"] | own == measured["training"] | own

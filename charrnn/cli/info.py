@@ -125,7 +125,7 @@ def _facts(described: dict[str, Any]) -> Facts:
 
 
 def _tell(fact: Facts, described: dict[str, Any]) -> None:
-    from charrnn.architectures import title
+    from charrnn.architectures import description
     from charrnn.checkpoint import run_name
     from charrnn.config import ModelConfig
 
@@ -133,10 +133,7 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
     record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
     fact("checkpoint", f"{described['path']} ({described['bytes'] / 1e6:.1f} MB)", "bold")
     extras = [f"character vectors of {model['embedding_size']}"] if "embedding_size" in model else []
-    extras += [model["connections"]] if model.get("connections", "plain") != "plain" else []
-    extras += ["layer normalisation"] if model.get("layer_norm") else []
-    extras += ["tied weights"] if model.get("tie_weights") else []
-    fact("model", ", ".join([title(ModelConfig.from_mapping(model, "model")), *extras]))
+    fact("model", ", ".join([description(ModelConfig.from_mapping(model, "model")), *extras]))
     fact("vocabulary", f"{vocabulary['symbols'] - 1:,} {vocabulary['unit']}s and unknown")
     fact("parameters", f"{described['parameters']:,}")
     for part, count in described["parameters_by_part"].items():

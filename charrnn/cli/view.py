@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from charrnn.architectures import title
+from charrnn.architectures import description
 from charrnn.cli.console import err, note
 from charrnn.training.advice import advice
 from charrnn.training.events import Event, Preview, Report, Started
@@ -62,9 +62,9 @@ def heading(session: Session, event: Started) -> str:
     """What is trained on what, where."""
     model = session.trainer.config.model
     if model.kind == "ngram":  # how many n-grams there are is known when they are counted
-        return f"{session.run.name}: {title(model)}, counting"
+        return f"{session.run.name}: {description(model)}, counting"
     return (
-        f"{session.run.name}: {title(model)}, {event.parameters:,} "
+        f"{session.run.name}: {description(model)}, {event.parameters:,} "
         f"parameters, {event.batch_size} streams, {event.windows_per_epoch:,} steps an epoch; {event.compute}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 
-from charrnn.architectures import title
+from charrnn.architectures import description
 from charrnn.checkpoint import Checkpoint
 from charrnn.evaluation.metrics import perplexity
 from charrnn.training.events import Finished
@@ -18,7 +18,7 @@ def model_card(name: str, checkpoint: Checkpoint, finished: Finished) -> str:
     lines = [
         f"# {name}",
         "",
-        f"A character-level language model, {title(model)}, "
+        f"A character-level language model, {description(model)}, "
         f"{checkpoint.parameters:,} parameters, made by charrnn {record['environment']['charrnn']}.",
         "",
         f"- Text: `{show_line(str(corpus.get('name')))}`, fingerprint `{str(corpus.get('fingerprint'))[:16]}`, "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charrnn.checkpoint import LAST, Checkpoint, locate, read_document
-from charrnn.config import Config, TrainingConfig, flag
+from charrnn.config import Config, TrainingConfig, plain, typed
 from charrnn.data.corpus import Corpus
 from charrnn.data.sources import corpus_name
 from charrnn.errors import CheckpointError, TextError, UsageError
@@ -108,8 +108,9 @@ def _start(init_from: str, corpus: Corpus, given: Config, root: Path, notify: No
     rates = ("input_dropout", "dropout", "output_dropout", "weight_dropout")
     for key, value in given.model.to_mapping().items():
         if key not in rates and value != (theirs.kind if key == "model" else getattr(theirs, key)):
-            option = flag(key)
-            raise UsageError(f"{option} {value}: {source.path} has {getattr(theirs, key)}; fine-tuning keeps the model")
+            has = getattr(theirs, key)
+            said = " ".join(typed(key, value))
+            raise UsageError(f"{said}: {source.path} has {plain(has)}; fine-tuning keeps the model")
     start, note = fit_vocabulary(source, corpus, given.training.seed or 0)
     notify(f"starting from {source.path}; {note}")
     return start, Config(given.model.over(theirs), given.training)
@@ -147,8 +148,10 @@ def resume(
             if table == "model" or key not in RESUMABLE:
                 current = last.config.model.kind if key == "model" else getattr(getattr(last.config, table), key)
                 if value != current:
-                    option = flag(key)
-                    raise UsageError(f"{option} {value}: the run has {current}; for other settings use --init-from")
+                    how = "train a new run" if table == "model" else "use --init-from"
+                    raise UsageError(
+                        f"{' '.join(typed(key, value))}: the run has {plain(current)}; for other settings {how}"
+                    )
     if counts:
         counting = Counting(counted(Config(last.config.model, given.training), "auto"), _corpus(last, named))
         for log in run.logs(notify):

@@ -169,7 +169,7 @@ def test_info_knows_checkpoints_runs_and_corpora(trained):
     corpus = json.loads(charrnn(trained, "info", "corpora/bottles", "--json").stdout)
     assert corpus["kind"] == "corpus"
     assert corpus["characters"] == len(TEXT)
-    assert "LSTM 1 x 16, character vectors of" in charrnn(trained, "info").stdout
+    assert "LSTM 1 x 16, layer normalisation, character vectors of" in charrnn(trained, "info").stdout
 
 
 @pytest.mark.parametrize(

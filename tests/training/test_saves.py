@@ -96,6 +96,26 @@ def test_a_run_that_was_killed_before_its_first_step_goes_on_from_there(corpus, 
     assert list(resumed.events())[-1].step == 24
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            Config(ModelConfig(layer_norm=False)),
+            "--no-layer-norm: the run has true; for other settings train a new run",
+        ),
+        (
+            Config(training=TrainingConfig(learning_rate=0.5)),
+            "--learning-rate 0.5: the run has 0.014; for other settings use --init-from",
+        ),
+    ],
+)
+def test_resume_says_of_another_setting_what_was_typed_and_what_to_do_instead(corpus, tmp_path, given, said):
+    list(session.begin(corpus, small_config(2), root=tmp_path / "runs", name="run").events())
+    with pytest.raises(UsageError) as error:
+        session.resume(given, root=tmp_path / "runs", name="run")
+    assert str(error.value) == said
+
+
 @pytest.mark.parametrize("patience", [0, 1], ids=["finished", "stopped early"])
 def test_a_run_that_was_killed_between_its_last_save_and_its_end_is_ended_and_then_refused(corpus, tmp_path, patience):
     # Weights that leap about find no new best for long.
