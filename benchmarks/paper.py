@@ -69,7 +69,7 @@ def collect() -> dict[str, Any]:
     return {
         **header("paper"),
         "commands": ["charrnn " + " ".join(command(name)) for name in there],
-        "sweep": "War and Peace, the paper's split",
+        "sweep": "War and Peace",
         "scored": "test",
         "grid": {"cell": list(CELLS)},
         "rows": [row for row in rows if row["nats_per_char"] is not None],
@@ -93,7 +93,7 @@ def tables(document: dict[str, Any]) -> str:
 def plot(document: dict[str, Any]) -> str:
     """Loss against parameters, normalised cells as other cells."""
     rows = [
-        row | {"settings": row["settings"] | {"cell": f"{row['settings']['cell']}, normalised"}}
+        row | {"settings": row["settings"] | {"cell": f"{row['settings']['cell']}, norm"}}
         if row["run"].startswith("normed-") else row
         for row in document["rows"]
     ]  # fmt: skip
