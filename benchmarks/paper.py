@@ -71,7 +71,6 @@ def collect() -> dict[str, Any]:
         "commands": ["charrnn " + " ".join(command(name)) for name in there],
         "sweep": "War and Peace",
         "scored": "test",
-        "grid": {"cell": list(CELLS)},
         "rows": [row for row in rows if row["nats_per_char"] is not None],
     }
 

@@ -174,9 +174,11 @@ def description(config: ModelConfig) -> str:
     >>> description(ModelConfig(cell="lstm", num_layers=2, hidden_size=512, connections="dense", layer_norm=True))
     'LSTM 2 x 512, dense, layer normalisation'
     """
-    more = {
-        config.connections: config.connections not in (None, "plain"),
-        "layer normalisation": config.layer_norm,
-        "tied weights": config.tie_weights,
-    }
-    return ", ".join([title(config), *(name for name, there in more.items() if there)])
+    parts = [title(config)]
+    if config.connections not in (None, "plain"):
+        parts.append(config.connections)
+    if config.layer_norm:
+        parts.append("layer normalisation")
+    if config.tie_weights:
+        parts.append("tied weights")
+    return ", ".join(parts)

@@ -175,8 +175,8 @@ def test_on_cuda_every_preset_meets_the_conditions_of_the_fastest_recurrent_kern
 
 
 def test_rate_length_and_dropout_are_those_of_the_width_in_use_whichever_preset_it_changes():
-    def settled(preset, **model):
-        return settle(Config(ModelConfig(**model)), characters=2 * 10**6, machine="cpu-fp32", preset=preset).config
+    def settled(preset, characters=2 * 10**6, **model):
+        return settle(Config(ModelConfig(**model)), characters=characters, machine="cpu-fp32", preset=preset).config
 
     for size, (layers, units, embedding) in SIZES.items():
         for other in SIZES:
@@ -191,6 +191,8 @@ def test_rate_length_and_dropout_are_those_of_the_width_in_use_whichever_preset_
         0.0035,
         0.0009,
     ]  # the last three are those of wide models that pass the text often
+    long = 5 * 10**6  # of a shorter text both make as many passes as they know it after
+    assert settled("base", long, hidden_size=512).training.epochs > settled("base", long).training.epochs
 
 
 @pytest.mark.parametrize("epochs", [2.0, 20.0])
@@ -273,18 +275,19 @@ def test_only_a_wide_model_that_passes_its_text_often_has_the_recipe_for_it_and_
 
     recipe = settled(512, 8)
     assert (recipe.model.connections, recipe.model.layer_norm) == ("dense", True)
-    assert (recipe.model.dropout, recipe.model.output_dropout) == (0.25, 0.25)
+    assert (recipe.model.dropout, recipe.model.output_dropout, recipe.model.weight_dropout) == (0.25, 0.25, 0.0)
     assert (recipe.training.sequence_length, recipe.training.batch_size) == (128, 32)
-    assert recipe.training.learning_rate == 0.005
+    assert (recipe.training.learning_rate, recipe.training.averaging) == (0.005, 0.02)
     wider = settled(1024, 6)
     assert (wider.model.connections, wider.model.layer_norm) == ("plain", False)
-    assert (wider.model.dropout, wider.model.output_dropout) == (0.2, 0.2)
+    assert (wider.model.dropout, wider.model.output_dropout, wider.model.weight_dropout) == (0.2, 0.2, 0.0)
     assert (wider.training.sequence_length, wider.training.batch_size) == (128, 32)
-    assert wider.training.learning_rate == 0.0035
+    assert (wider.training.learning_rate, wider.training.averaging) == (0.0035, 0.02)
     for units, epochs in ((1024, 3), (512, 3), (256, 20)):
         other = settled(units, epochs)
         assert (other.model.connections, other.model.layer_norm) == ("plain", True)
-        assert other.training.sequence_length == 64
+        assert other.model.weight_dropout == 0
+        assert (other.training.sequence_length, other.training.averaging) == (64, 0.02)
     own = settled(512, 20, connections="plain", dropout=0.1, sequence_length=50)
     assert (own.model.connections, own.model.dropout, own.model.output_dropout) == ("plain", 0.1, 0.25)
     assert (own.training.sequence_length, own.training.batch_size) == (50, 32)
