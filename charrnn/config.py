@@ -223,7 +223,7 @@ class ModelConfig(Settings):
         for name in self.to_mapping():
             if name != "model" and name not in MODELS[self.kind]:
                 kinds = [kind for kind, names in MODELS.items() if name in names]
-                raise UsageError(f"{flag(name)}: a {self.kind} model has none; it belongs to {', '.join(kinds)}")
+                raise UsageError(f"{flag(name)}: of {', '.join(kinds)}; a model of kind {self.kind} has none")
         if self.num_heads is not None and self.hidden_size is not None and self.hidden_size % (2 * self.num_heads):
             raise UsageError(
                 f"--hidden-size {self.hidden_size}: expected a multiple of twice --num-heads {self.num_heads}"

@@ -173,7 +173,7 @@ def _settle_baseline(given: Config, characters: int, machine: str, preset: str) 
     kind = given.model.kind
     sizes = BASELINES[kind]
     if preset not in ("auto", *sizes):
-        raise UsageError(f"--preset {preset}: a {kind} model has none; there are {', '.join(sizes)}")
+        raise UsageError(f"--preset {preset}: no such size of kind {kind}; there are {', '.join(sizes)}")
     size = ("base" if machine in ("cuda", "mps") else "small") if preset == "auto" else preset
     model, training = given.model.over(sizes[size]), given.training
     model.check_kind()

@@ -69,6 +69,7 @@ def compare(
         "schema": 1,
         "text": "standard input" if text == "-" else found.name,
         "split": found.split,
+        "unit": models[0].vocabulary.unit,
         "characters": scored[0].figures.characters,
         "models": [entry.to_json() for entry in ranked],
         "map": _map([entry.scored for entry in ranked]) if len(models) >= MAPPED else None,
@@ -156,13 +157,14 @@ def _errors(models: Sequence[Scored], codes: NDArray[np.integer[Any]]) -> dict[s
 
 def _report(document: dict[str, Any]) -> Report:
     from charrnn.checkpoint import short_names
+    from charrnn.data.vocabulary import NOUNS
     from charrnn.inspection.differences import error_blocks, map_blocks
     from charrnn.inspection.report import Block, Chart, Note, Report, Series, Table
 
     def spread(value: float, interval: list[float] | None) -> str:
         return f"{value:.4f}" + ("" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.4f}")
 
-    models = document["models"]
+    models, noun = document["models"], NOUNS[document["unit"]]
     names = short_names([Path(model["checkpoint"]) for model in models])
     figures = [
         [
@@ -185,16 +187,16 @@ def _report(document: dict[str, Any]) -> Report:
         for name, model in zip(names, models, strict=True)
     ]
     blocks: list[Block] = [
-        Table(["run", "bits per character", "perplexity", "worse by, bits"], figures),
-        Table(["run", "model", "parameters", "bytes", "trained, s", "characters/s"], costs),
+        Table(["run", f"bits per {noun}", "perplexity", "worse by, bits"], figures),
+        Table(["run", "model", "parameters", "bytes", "trained, s", f"{noun}s/s"], costs),
     ]
     where = document["text"] + (f", {document['split']} split" if document["split"] else "")
-    note = f"{where}: {document['characters']:,} characters, best first; ± is half of a 95 % interval."
+    note = f"{where}: {document['characters']:,} {noun}s, best first; ± is half of a 95 % interval."
     unseen = [f"{name} {model['unseen']:,}" for name, model in zip(names, models, strict=True) if model["unseen"]]
     if unseen:
-        note += f" Characters outside the vocabulary: {', '.join(unseen)}."
+        note += f" Outside the vocabulary: {', '.join(unseen)}."
     sizes = Series("models", [m["parameters"] for m in models], [m["bits_per_char"] for m in models], names)
-    chart = Chart("Size and figure", "parameters", "bits per character", [sizes], log_x=True)
+    chart = Chart("Size and figure", "parameters", f"bits per {noun}", [sizes], log_x=True)
     blocks += [chart] if len(models) > 2 else []
     blocks += [*map_blocks(document["map"], names), *error_blocks(document["errors"], names)]
     return Report("Comparison", [Note(note), *blocks], document)

@@ -105,13 +105,13 @@ def evaluate_command(
     seconds = time.monotonic() - begin
     scored = Scored(str(model.path), found.name, found.split, figures, seconds, window, dynamic, rate, shares_of(model))
     if figures.unseen:
-        note(f"{figures.unseen:,} characters of the text are not in the model's vocabulary", quiet)
+        note(f"{figures.unseen:,} {model.vocabulary.noun}s of the text are not in the model's vocabulary", quiet)
     if json:
         print_json(document(scored))
     elif asked:
         print(f"{METRICS[asked[0]](figures):.6g}")
     else:
-        _print(scored)
+        _print(scored, model.vocabulary.noun)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ def document(scored: Scored) -> dict[str, object]:
     }
 
 
-def _print(scored: Scored) -> None:
+def _print(scored: Scored, noun: str) -> None:
+    """Of a text of bytes, bits per character are bits per byte: they are said once."""
     from charrnn.cli.console import Facts
 
     figures, seconds, split = scored.figures, scored.seconds, scored.split
@@ -165,22 +166,23 @@ def _print(scored: Scored) -> None:
     if scored.shares:
         at_the_end = " at the end" if scored.dynamic else ""
         fact("shares", ", ".join(f"{share:.3g}" for share in scored.shares) + at_the_end)
-    fact("text", scored.text + (f", {split} split" if split else "") + f": {figures.characters:,} characters")
+    fact("text", scored.text + (f", {split} split" if split else "") + f": {figures.characters:,} {noun}s")
     interval = figures.bits_interval
     spread = f"  (95 % interval {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-    fact("bits per character", f"{figures.bits_per_char:.4f}{spread}", "bold")
-    fact("nats per character", f"{figures.nats_per_char:.4f}")
+    fact(f"bits per {noun}", f"{figures.bits_per_char:.4f}{spread}", "bold")
+    fact(f"nats per {noun}", f"{figures.nats_per_char:.4f}")
     fact("perplexity", f"{figures.perplexity:.4f}" if figures.perplexity < 1e4 else f"{figures.perplexity:,.0f}")
     if figures.unseen and figures.perplexity_seen is not None:
-        fact("without unseen", f"{figures.perplexity_seen:.4f}  ({figures.unseen:,} characters unseen)")
-    fact("bits per byte", f"{figures.bits_per_byte:.4f}")
+        fact("without unseen", f"{figures.perplexity_seen:.4f}  ({figures.unseen:,} {noun}s unseen)")
+    if noun != "byte":
+        fact("bits per byte", f"{figures.bits_per_byte:.4f}")
     how = "state carried from first to last"
     if scored.window:
         how = f"windows of {scored.window}, each from an empty state"
     if scored.dynamic:
         at_rate = "" if scored.rate is None else f", at rate {scored.rate:g},"
         how = f"dynamic evaluation: learning{at_rate} from what was scored before"
-    fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} characters/s)")
+    fact("scored", f"{how}, float32, {seconds:.2f} s ({figures.characters / max(seconds, 1e-9):,.0f} {noun}s/s)")
     fact.print()
 
 

@@ -128,6 +128,7 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
     from charrnn.architectures import description
     from charrnn.checkpoint import run_name
     from charrnn.config import ModelConfig
+    from charrnn.data.vocabulary import NOUNS
 
     model, training = described["config"]["model"], described["config"]["training"]
     record, corpus, vocabulary = described["record"], described["corpus"], described["vocabulary"]
@@ -146,11 +147,12 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
         fact("trained on", f"{corpus['name']}, {count:,} source{'s' * (count != 1)}, in {corpus['path']}")
         fact("fingerprint", str(corpus["fingerprint"]))
     if record:
+        noun = NOUNS[vocabulary["unit"]]
         fact("training", f"{record['steps']:,} steps, {record['epochs']:.2f} epochs, {record['seconds']:.0f} s, "
-             f"{record['characters']:,} characters on {record['compute']}")  # fmt: skip
+             f"{record['characters']:,} {noun}s on {record['compute']}")  # fmt: skip
         nats = record.get("validation_nats_per_char")
         if nats is not None:
-            fact("validation", f"{nats / math.log(2):.4f} bits per character ({nats:.4f} nats) during training")
+            fact("validation", f"{nats / math.log(2):.4f} bits per {noun} ({nats:.4f} nats) during training")
         if "init_from" in record:
             fact("began from", _origin(record["init_from"]))
         fact("made with", ", ".join(f"{key} {value}" for key, value in record["environment"].items()))

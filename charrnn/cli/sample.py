@@ -247,11 +247,11 @@ def _adapted(model: Model, given: dict[str, Any]) -> Model:
     how = Adaptation.of(model, given["adapt_rate"])
     with progress_bar("reading", quiet) as progress:
         adapted, figures = adapt(model, text.ids, text.bytes, settings=how, device=given["device"], progress=progress)
-    unit = model.vocabulary.unit.replace("char", "character")
+    noun = model.vocabulary.noun
     found = shares_of(adapted)
     shares = f"; shares {', '.join(f'{share:.3g}' for share in found)}" if found else ""
-    said = f"{figures.bits_per_char:.4f} bits per {unit} on the way{shares}"
-    note(f"learnt from {figures.characters:,} {unit}s, {said}", quiet)
+    said = f"{figures.bits_per_char:.4f} bits per {noun} on the way{shares}"
+    note(f"learnt from {figures.characters:,} {noun}s, {said}", quiet)
     return adapted
 
 
@@ -323,12 +323,12 @@ def _search(model: Model, prompt: str, settings: BeamSearch, given: dict[str, An
         _report(model, prompt, best, seconds, None, given, headings, _held(engine))
         return
     paper = Paper(prompt)
-    unit = model.vocabulary.unit.replace("char", "character")
+    noun = model.vocabulary.noun
     for rank, one in enumerate(best, 1):
         paper.begin(f"{rank} of {len(best)}" if given["samples"] > 1 else None)
         paper.write(one.data.decode("utf-8", "surrogateescape"))
         paper.end()
-        note(f"log-probability {one.log_probability:.4f}, {one.bits_per_char:.4f} bits per {unit}", given["quiet"])
+        note(f"log-probability {one.log_probability:.4f}, {one.bits_per_char:.4f} bits per {noun}", given["quiet"])
 
 
 def _engine(model: Model, given: dict[str, Any], batch: int) -> Engine:

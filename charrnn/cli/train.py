@@ -201,12 +201,13 @@ def _closing(session: Session, finished: Finished) -> None:
     from charrnn.evaluation.metrics import perplexity
 
     fact = Facts()
+    noun = session.corpus.vocabulary.noun
     nats = finished.validation_nats_per_char
     if nats is not None:
         fact(
             "validation",
-            f"{nats / math.log(2):.4f} bits per character = {nats:.4f} nats, "
-            f"perplexity {perplexity(nats):.3f}, over {finished.validation_characters:,} characters",
+            f"{nats / math.log(2):.4f} bits per {noun} = {nats:.4f} nats, "
+            f"perplexity {perplexity(nats):.3f}, over {finished.validation_characters:,} {noun}s",
             "bold",
         )
     if session.trainer.config.model.kind == "ngram":

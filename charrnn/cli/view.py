@@ -69,12 +69,12 @@ def heading(session: Session, event: Started) -> str:
     )
 
 
-def figures(report: Report) -> str:
-    """One line of a report, bits per character."""
+def figures(report: Report, unit: str) -> str:
+    """One line of a report, bits per character or byte."""
     line = f"step {report.step:,}  epoch {report.epoch:.2f}  train {report.train_nats_per_char * _BITS:.3f}"
     if report.validation_nats_per_char is not None:
         line += f"  validation {report.validation_nats_per_char * _BITS:.3f}"
-    return line + f" bits/char  {report.characters_per_second:,.0f} chars/s  gradient {report.gradient_norm:.2f}"
+    return line + f" bits/{unit}  {report.characters_per_second:,.0f} {unit}s/s  gradient {report.gradient_norm:.2f}"
 
 
 class PlainView(History):
@@ -91,7 +91,7 @@ class PlainView(History):
                 unvalidated = self.session.trainer.validation is None and event.progress >= self.printed + 0.05
                 if event.validation_nats_per_char is not None or unvalidated:
                     self.printed = event.progress
-                    note(f"{event.progress:4.0%}  {figures(event)}")
+                    note(f"{event.progress:4.0%}  {figures(event, self.session.corpus.vocabulary.unit)}")
                     if self.advice != self.notice and self.advice is not None:
                         note(f"advice: {self.advice}")
                     self.notice = self.advice
@@ -154,9 +154,10 @@ class TrainingView(History):
     def _figures(self, report: Report) -> Any:
         from rich.text import Text
 
+        vocabulary = self.session.corpus.vocabulary
         validations = [r.validation_nats_per_char for r in self.reports if r.validation_nats_per_char is not None]
         parts = [
-            ("bits per character: train ", "dim"),
+            (f"bits per {vocabulary.noun}: train ", "dim"),
             (f"{report.train_nats_per_char * _BITS:.3f}", "bold"),
         ]
         if validations and self.best is not None:
@@ -165,9 +166,10 @@ class TrainingView(History):
                 (f"{validations[-1] * _BITS:.3f}", "bold green" if validations[-1] <= self.best else "bold"),
                 (f" (best {self.best * _BITS:.3f})", "dim"),
             ]
+        speed = f"{report.characters_per_second:,.0f} {vocabulary.unit}s/s"
         parts.append((
-            f"\nstep {report.step:,}  epoch {report.epoch:.2f}  {report.characters_per_second:,.0f} chars/s  "
-            f"gradient norm {report.gradient_norm:.2f}  learning rate {report.learning_rate:.1e}", "dim",
+            f"\nstep {report.step:,}  epoch {report.epoch:.2f}  {speed}  gradient norm {report.gradient_norm:.2f}  "
+            f"learning rate {report.learning_rate:.1e}", "dim",
         ))  # fmt: skip
         return Text.assemble(*parts)
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Unit = Literal["char", "byte"]
 Ids = NDArray[np.integer]
+#: What a symbol of a text is called.
+NOUNS: Mapping[Unit, str] = {"char": "character", "byte": "byte"}
 
 #: Unicode scalar values: all code points but the surrogates.
 UNICODE_SCALARS = 0x110000 - 0x800
@@ -54,6 +56,11 @@ class Vocabulary:
     def __len__(self) -> int:
         """Number of symbols V, ``unknown`` included."""
         return len(self.codes) + 1
+
+    @property
+    def noun(self) -> str:
+        """What one symbol of a text is called: its figures are of characters or of bytes."""
+        return NOUNS[self.unit]
 
     @property
     def unknown(self) -> int:

@@ -27,10 +27,10 @@ def model_card(name: str, checkpoint: Checkpoint, finished: Finished) -> str:
         f"{record['compute']}. `best.safetensors` is the state after step {record['steps']:,}.",
     ]
     if finished.validation_nats_per_char is not None:
-        nats = finished.validation_nats_per_char
+        nats, noun = finished.validation_nats_per_char, checkpoint.vocabulary.noun
         lines.append(
-            f"- Validation, {finished.validation_characters:,} characters, stateful, float32: {nats:.4f} nats = "
-            f"{nats / math.log(2):.4f} bits per character, perplexity {perplexity(nats):.3f}."
+            f"- Validation, {finished.validation_characters:,} {noun}s, stateful, float32: {nats:.4f} nats = "
+            f"{nats / math.log(2):.4f} bits per {noun}, perplexity {perplexity(nats):.3f}."
         )
     lines += [
         "",

@@ -61,6 +61,6 @@ class Counting:
         }
         text = np.asarray(ids).astype(np.min_scalar_type(len(vocabulary)))
         checkpoint = Checkpoint(self.config, vocabulary, {TEXT: text}, self.corpus.description(), record)
+        yield Snapshot(checkpoint, best=False)  # first: what --resume finds, wherever it is killed
         yield Snapshot(checkpoint, best=True)
-        yield Snapshot(checkpoint, best=False)
         yield Finished("done", 1, 1.0, seconds, len(ids), 1, nats, 0 if held is None else len(held))

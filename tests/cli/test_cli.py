@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -304,6 +305,12 @@ def test_chinese_and_cyrillic_text_go_all_the_way_in_both_units(tmp_path, unit):
     assert figures["unseen"] == 0
     share = 1 if unit == "byte" else figures["bits_per_char"] / figures["bits_per_byte"]
     assert 1 <= share <= 3
+    for command in ("eval", "info", "compare", "train", "sample"):
+        more = {"train": ["mixed", "--steps", "2", *SMALL], "sample": ["--beam", "2", "--length", "5"]}
+        done = charrnn(tmp_path, command, *more.get(command, ["mixed"]))
+        said = done.stdout + done.stderr
+        assert re.search(r"bits (each )?per character" if unit == "char" else "bits per byte", said), said
+        assert unit == "char" or not re.search("per character|[0-9] characters|bits/char|chars/s", said), said
 
 
 def test_a_changed_text_is_never_trained_on_stale(trained, tmp_path):

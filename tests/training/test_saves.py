@@ -18,7 +18,7 @@ from charrnn.config import Config, ModelConfig, TrainingConfig
 from charrnn.data.corpus import Corpus
 from charrnn.errors import CheckpointError, ResourceError, TextError, UsageError
 from charrnn.training import session
-from charrnn.training.events import Report
+from charrnn.training.events import Report, Snapshot
 from charrnn.training.run import Run
 from charrnn.training.trainer import Trainer
 
@@ -154,6 +154,25 @@ def test_a_count_that_was_killed_before_its_card_is_made_again_by_resume_and_the
     assert len(figures(running.run.folder)) == 1
     with pytest.raises(UsageError, match="counts once"):
         session.resume(Config(), root=tmp_path / "runs", name="run")
+
+
+@pytest.mark.parametrize("event", [Report, Snapshot])
+def test_a_count_that_was_killed_before_it_is_kept_is_made_again(corpus, tmp_path, event):
+    given = Config(ModelConfig(model="ngram", order=3))
+    whole = session.begin(corpus, given, root=tmp_path / "whole", name="run")
+    nats = list(whole.events())[-1].validation_nats_per_char
+    part = session.begin(corpus, given, root=tmp_path / "part", name="run")
+    with contextlib.closing(part.events()) as events:
+        next(each for each in events if isinstance(each, event))
+    assert not part.run.best.is_file()
+    if event is Report:  # nothing is kept yet: it is begun again, as the message says
+        with pytest.raises(CheckpointError):
+            session.resume(Config(), root=tmp_path / "part", name="run")
+        part = session.begin(corpus, given, root=tmp_path / "part", name="run", force=True)
+    else:
+        part = session.resume(Config(), root=tmp_path / "part", name="run")
+    assert list(part.events())[-1].validation_nats_per_char == nats
+    assert part.run.best.is_file()
 
 
 def test_a_card_of_an_earlier_end_is_gone_while_a_run_goes_on(corpus, tmp_path):
