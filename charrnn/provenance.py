@@ -9,8 +9,12 @@ from importlib import metadata
 import charrnn
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine, for people and for comparison; nothing that names a person or a folder."""
+def environment(processes: int = 1) -> dict[str, str]:
+    """Versions and machine, for people and for comparison; nothing that names a person or a folder.
+
+    Args:
+        processes: how many compute together.
+    """
     record = {
         "charrnn": charrnn.__version__,
         "python": platform.python_version(),
@@ -23,4 +27,6 @@ def environment() -> dict[str, str]:
 
         record["threads"] = str(torch.get_num_threads())
         record["cpu"] = torch.backends.cpu.get_cpu_capability()
+    if processes > 1:
+        record["processes"] = str(processes)
     return record

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from charrnn.model.base import Network
+from charrnn.model.noise import Noise
 
 
 class Baseline(Network):
@@ -31,9 +32,13 @@ class Baseline(Network):
                 std = 1 / math.sqrt(parameter.shape[1]) / (depth if residual else 1)
                 parameter.normal_(0, std, generator=generator)
 
-    def drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def drop(self, x: Tensor, noise: Noise) -> Tensor:
         """Dropout while training, of each value by itself."""
         rate = self.config.dropout
         if not self.training or rate == 0:
             return x
-        return x * x.new_empty(x.shape).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+
+        def mask(shape: torch.Size) -> Tensor:
+            return x.new_empty(shape).bernoulli_(1 - rate, generator=noise.generator).div_(1 - rate)
+
+        return x * noise.drawn(mask, x.shape, axis=1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
 from charrnn.model.base import State
+from charrnn.model.noise import ANY, Noise
 
 
 class NN(Baseline):
@@ -28,7 +29,7 @@ class NN(Baseline):
         with torch.no_grad():
             self.embedding.weight /= config.context**0.5  # so that the sum over the window has unit variance
 
-    def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
+    def forward(self, ids: Tensor, state: State, noise: Noise = ANY) -> tuple[Tensor, State]:
         """ids (T, B) → logits (T, B, V), state after."""
         config, T = self.config, len(ids)
         seen = torch.cat((state[0][..., 0].long(), ids + 1))  # (C-1 + T, B)
@@ -37,6 +38,6 @@ class NN(Baseline):
         for j in range(config.context):
             there = seen[config.context - 1 - j :][:T]
             x = x + tables[:, j][(there - 1).clamp(min=0)] * (there > 0)[..., None]
-        logits = self.head(self.drop(torch.tanh(x), generator))
+        logits = self.head(self.drop(torch.tanh(x), noise))
         after = seen[T:, :, None].to(state[0].dtype)
         return logits, (after,)

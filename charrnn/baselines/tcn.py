@@ -9,6 +9,7 @@ from charrnn.architectures import dilation
 from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
 from charrnn.model.base import State
+from charrnn.model.noise import ANY, Noise
 
 
 class TCN(Baseline):
@@ -30,14 +31,14 @@ class TCN(Baseline):
         self.head = nn.Linear(H, symbols)
         self.initialise(generator)
 
-    def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
+    def forward(self, ids: Tensor, state: State, noise: Noise = ANY) -> tuple[Tensor, State]:
         """ids (T, B) → logits (T, B, V), state after."""
         x = self.embedding(ids)  # (T, B, H)
         after = []
         for layer, before in zip(self.layers, state, strict=True):
             y, kept = layer(x, before)
             after.append(kept)
-            x = x + self.drop(y, generator)
+            x = x + self.drop(y, noise)
         return self.head(self.norm(x)), tuple(after)
 
 

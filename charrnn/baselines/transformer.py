@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from charrnn.baselines.base import Baseline
 from charrnn.config import ModelConfig
 from charrnn.model.base import State
+from charrnn.model.noise import ANY, Noise
 
 
 class Transformer(Baseline):
@@ -28,7 +29,7 @@ class Transformer(Baseline):
         self.head = nn.Linear(H, symbols)
         self.initialise(generator)
 
-    def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
+    def forward(self, ids: Tensor, state: State, noise: Noise = ANY) -> tuple[Tensor, State]:
         """ids (T, B) → logits (T, B, V), state after."""
         T, before = len(ids), len(state[0])
         there = torch.cat((state[0], state[0].new_ones(*ids.shape, 1)))  # (C-1+T, B, 1)
@@ -41,8 +42,8 @@ class Transformer(Baseline):
         for layer, memory in zip(self.layers, state[1:], strict=True):
             attended, kept = layer(x, memory, mask)
             after.append(kept)
-            x = x + self.drop(attended, generator)
-            x = x + self.drop(layer.feed(x), generator)  # type: ignore[operator]
+            x = x + self.drop(attended, noise)
+            x = x + self.drop(layer.feed(x), noise)  # type: ignore[operator]
         return self.head(self.norm(x)), tuple(after)
 
 

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -26,6 +27,9 @@ from charrnn.cli.score import score
 from charrnn.cli.sweep import sweep
 from charrnn.cli.train import train
 from charrnn.errors import CharRNNError
+
+#: Seconds.
+_OTHERS_WAIT = 2
 
 
 class _Commands(TyperGroup):
@@ -79,6 +83,10 @@ def _drop_output() -> None:
 def _leave(message: str, code: int) -> None:
     from charrnn.cli.console import note
 
+    if rank := int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0:
+        # What went wrong in all processes is said by the first one; torchrun then ends the others in a moment.
+        time.sleep(_OTHERS_WAIT)
+        message = f"process {rank}: {message}"
     note(f"charrnn: {message}")
     raise typer.Exit(code) from None
 

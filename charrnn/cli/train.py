@@ -67,8 +67,11 @@ def train(
     from charrnn.checkpoint import LAST, locate
     from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.config import Config
+    from charrnn.training.group import Group
     from charrnn.training.run import refuse_if_trained
 
+    group = Group.launched()
+    quiet = quiet or not group.leads
     given = config_of(settings)
     if config is not None:
         given = given.over(Config.read_toml(config))
@@ -81,38 +84,54 @@ def train(
 
         recorder()
     text_settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
-    if resume:
-        if init_from is not None or force or config is not None or text_settings is not None or preset != "auto":
-            raise UsageError(
-                "--resume: goes on with a run's own settings; leave out --init-from, --force, --config, --preset "
-                "and how text is read"
-            )
-        # What takes no time comes before PyTorch, which does.
-        refuse_if_trained(locate(run, file=LAST).parent)
+    again = group.restarts > 0 and _is_begun(run)
+    if group.may_restart and run is None:
+        raise UsageError("torchrun --max-restarts: needs --run NAME, so that what starts again finds its run")
+    anew = init_from is not None or force or config is not None or text_settings is not None or preset != "auto"
+    if resume and anew and not again:
+        raise UsageError(
+            "--resume: goes on with a run's own settings; leave out --init-from, --force, --config, --preset "
+            "and how text is read"
+        )
+    if resume or again:
+        if group.leads:  # what takes no time comes before PyTorch, which does
+            refuse_if_trained(locate(run, file=LAST).parent)
         notify("loading PyTorch ...")
         from charrnn.training import session as sessions
 
-        session = sessions.resume(given, name=run, named=corpus or (), notify=notify)
+        group.join()
+        session = sessions.resume(given, name=run, named=corpus or (), notify=notify, group=group)
     else:
+        force = force or group.restarts > 0  # it was lost before its first save
         if not corpus:
             raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
         from charrnn.data.corpus import resolve
 
-        if force and run is not None:
+        if force and run is not None and group.leads:
             refuse_if_trained(Path("checkpoints", run))
-        with progress_bar("preparing", quiet) as progress:
+        group.join()
+        with group.first_alone(), progress_bar("preparing", quiet) as progress:
             prepared = resolve(corpus, settings=text_settings, progress=progress, notify=notify)
         notify(f"{prepared.name}: {_describe(prepared)}; loading PyTorch ...")
         from charrnn.training import session as sessions
 
         session = sessions.begin(
-            prepared, given, name=run, preset=preset, init_from=init_from, force=force, notify=notify
+            prepared, given, name=run, preset=preset, init_from=init_from, force=force, notify=notify, group=group
         )
     finished = _follow(session, quiet, tensorboard)
+    if not group.leads:
+        return
     if json:
         print_json(document(session, finished))
     elif not quiet:
         _closing(session, finished)
+
+
+def _is_begun(run: str | None) -> bool:
+    """Whether a run can be gone on with."""
+    from charrnn.checkpoint import LAST
+
+    return run is not None and Path("checkpoints", run, LAST).is_file()
 
 
 def _describe(corpus: Corpus) -> str:
@@ -127,18 +146,22 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
 
     finished: Finished | None = None
     events = session.events()
-    if tensorboard:
+    if tensorboard and session.group.leads:
         from charrnn.training.tensorboard import logged
 
         events = logged(events, session.run.folder, session.notify)
-    with stopping(session.stop) as stopped_by, view(session, quiet) as show:
+    # What starts several processes passes a signal on that they have had already.
+    with stopping(session.stop, once=session.group.size == 1) as stopped_by, view(session, quiet) as show:
         for event in events:
             show(event)
             if isinstance(event, Finished):
                 finished = event
     assert finished is not None
     if finished.reason == "stopped":
-        code = Stopped.INTERRUPTED if stopped_by[0] == signal.SIGINT else Stopped.TERMINATED
+        # Another process may have had the signal.
+        code = Stopped.INTERRUPTED if stopped_by[:1] == [signal.SIGINT] else Stopped.TERMINATED
+        if not session.group.leads:
+            raise typer.Exit(code)
         raise Stopped(
             f"stopped and saved at step {finished.step:,}; "
             f"go on with: charrnn train --resume --run {shlex.quote(session.run.name)}",
@@ -148,8 +171,9 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
 
 
 @contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """While inside, the first SIGINT, SIGTERM or SIGHUP calls ``stop`` and is noted; a second one acts as usual.
+def stopping(stop: Callable[[], None], once: bool = True) -> Iterator[list[int]]:
+    """While inside, the first SIGINT, SIGTERM or SIGHUP calls ``stop`` and is noted; a second one acts as usual, or,
+    if not ``once``, does nothing more.
 
     A terminal that is closed sends SIGHUP; where that is ignored, as under ``nohup``, it stays so.
     """
@@ -158,7 +182,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[list[int]]:
     def handle(number: int, frame: object) -> None:
         received.append(number)
         stop()
-        for each, before in previous.items():
+        for each, before in previous.items() if once else ():
             signal.signal(each, before)
 
     previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}

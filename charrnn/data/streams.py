@@ -7,6 +7,9 @@ With B = 3 streams and windows of T = 4, a text of 24 characters is read as
     stream 2   e   I   | a m . .        unbroken text, so nothing is forgotten at a window's edge but the gradient.
 
 Every character is a target exactly once per epoch. The streams' boundaries move from epoch to epoch.
+
+Several processes share the streams, each with some of them. Where the streams are depends on the text and on B alone,
+so that is the same however many processes there are.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ class Streams:
         sequence_length: T, longest window.
         first: id of the newline that stands before the text.
         seed: of the boundaries' moves.
+        share: which of how many processes this is.
     """
 
     ids: NDArray[np.integer[Any]]
@@ -38,11 +42,24 @@ class Streams:
     sequence_length: int
     first: int
     seed: int = 0
+    share: tuple[int, int] = (0, 1)
 
     @property
     def batch_size(self) -> int:
         """B, number of streams."""
         return max(1, min(self.wanted, len(self.ids) // self.sequence_length))
+
+    @property
+    def here(self) -> slice:
+        """Which streams are this process's: consecutive ones, as many as any other has, give or take one."""
+        process, processes = self.share
+        return slice(*(self.batch_size * k // processes for k in (process, process + 1)))
+
+    @property
+    def shares(self) -> list[int]:
+        """How many streams each process has."""
+        _, processes = self.share
+        return np.diff(np.arange(processes + 1) * self.batch_size // processes).tolist()  # type: ignore[no-any-return]
 
     @property
     def length(self) -> int:
@@ -61,21 +78,26 @@ class Streams:
         return int(np.random.default_rng((self.seed, epoch)).integers(len(self.ids)))
 
     @property
+    def bounds(self) -> NDArray[np.int64]:
+        """Where each stream begins, counted from stream 0's beginning, and where the last one ends, (B + 1,)."""
+        return np.arange(self.batch_size + 1) * len(self.ids) // self.batch_size
+
+    @property
     def starts(self) -> NDArray[np.int64]:
-        """Where each stream begins, counted from stream 0's beginning, (B,)."""
-        return np.arange(self.batch_size) * len(self.ids) // self.batch_size
+        """Where each stream here begins."""
+        return self.bounds[:-1][self.here]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Characters of each stream, (B,)."""
-        return np.diff(self.starts, append=len(self.ids))
+        """Characters of each stream here."""
+        return np.diff(self.bounds)[self.here]
 
     def span(self, index: int) -> tuple[int, int]:
         """The window's steps within its streams: the first, and the one after the last."""
         return index * self.length // self.windows, (index + 1) * self.length // self.windows
 
     def count(self, index: int) -> int:
-        """Targets in a window: B at each step, except that shorter streams have ended at an epoch's last step."""
+        """Targets in a window, of all processes: B at each step, but shorter streams have ended at an epoch's last."""
         begin, end = self.span(index)
         ended = self.batch_size * self.length - len(self.ids) if index + 1 == self.windows else 0
         return (end - begin) * self.batch_size - ended
@@ -85,7 +107,7 @@ class Streams:
         return (offset + starts + steps) % len(self.ids)
 
     def window(self, epoch: int, index: int, count: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs and targets, each (T, B); windows of an epoch differ in length by at most one.
+        """Inputs and targets, each (T, B) of the streams here; windows of an epoch differ in length by at most one.
 
         Targets are ``NOTHING`` where a stream has ended. The first character of the text is preceded by a newline
         also where a stream runs over the text's end into its beginning.

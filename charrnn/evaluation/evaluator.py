@@ -22,7 +22,7 @@ from charrnn.decoding.ensemble import Model, engine_of, members
 from charrnn.decoding.generator import Sample, read
 from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.metrics import Figures, measure
-from charrnn.evaluation.surprisal import Ids, surprisals, surprisals_of_lines
+from charrnn.evaluation.surprisal import Ids, Together, surprisals, surprisals_of_lines
 
 #: Texts up to this many characters are scored by the numpy engine: importing torch would take longer.
 SHORT_TEXT = 20_000
@@ -58,8 +58,12 @@ def evaluate(
     exact: bool = False,
     window: int | None = None,
     engine: Engine | None = None,
+    together: Together | None = None,
 ) -> Figures:
     """Figures of a text given as the model's ids, (N,), and its length in bytes.
+
+    Args:
+        together: processes that share the work; each has the whole figures.
 
     Raises:
         TextError: the text is empty.
@@ -68,8 +72,8 @@ def evaluate(
         raise TextError("the text to score is empty; a perplexity needs at least one character")
     vocabulary = model.vocabulary
     engine = engine or scoring_engine(model, len(ids), device)
-    pieces = surprisals(engine, ids, vocabulary.index("\n"), exact=exact, window=window)
-    return measure(pieces, ids, vocabulary, num_bytes)
+    pieces = surprisals(engine, ids, vocabulary.index("\n"), exact=exact, window=window, together=together)
+    return measure(pieces, ids, vocabulary, num_bytes, together)
 
 
 def corpus_ids(model: Model, corpus: Corpus, split: str) -> tuple[Ids, int]:

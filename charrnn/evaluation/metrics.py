@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.evaluation.surprisal import Ids, Piece
+from charrnn.evaluation.surprisal import Ids, Piece, Together
 
 BLOCKS = 64
 
@@ -90,7 +90,9 @@ def unknown_cost(vocabulary: Vocabulary) -> float:
     return math.log(max(1, vocabulary.outside))
 
 
-def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes: int) -> Figures:
+def measure(
+    pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes: int, together: Together | None = None
+) -> Figures:
     """Fold the surprisals of a text into its figures.
 
     Args:
@@ -98,6 +100,7 @@ def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes
         ids: the text, (N,), N >= 1.
         vocabulary: the model's.
         num_bytes: length of the text in UTF-8.
+        together: processes that have the pieces between them.
     """
     lengths = block_lengths(len(ids))
     sums = np.zeros(len(lengths))
@@ -109,6 +112,9 @@ def measure(pieces: Iterable[Piece], ids: Ids, vocabulary: Vocabulary, num_bytes
             unseen += int(missing.sum())
             unseen_nats += float(nats[missing].sum())
         sums += by_block(start, nats, lengths)
+    if together is not None:
+        *blocks, missed, unseen_nats = together.totals(np.array([*sums, unseen, unseen_nats])).tolist()
+        sums, unseen = np.array(blocks), int(missed)
     return Figures(
         len(ids), unseen, float(sums.sum()), unseen_nats, num_bytes, ratio_interval(sums, lengths), tuple(sums.tolist())
     )

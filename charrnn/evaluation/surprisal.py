@@ -27,6 +27,20 @@ WARMUP = 512
 MIN_LANE = 2 * WARMUP
 
 
+class Together(Protocol):
+    """Processes that score a text together: this one is ``rank`` of ``size``."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def totals(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum of an array over all processes."""
+        ...
+
+
 @runtime_checkable
 class Scoring(Protocol):
     """An engine that scores a text sooner than by the distributions of all characters."""
@@ -46,7 +60,13 @@ def cross_entropy(logits: NDArray[np.float32], targets: Ids) -> Nats:
 
 
 def surprisals(
-    engine: Engine, ids: Ids, first: int, *, exact: bool = False, window: int | None = None
+    engine: Engine,
+    ids: Ids,
+    first: int,
+    *,
+    exact: bool = False,
+    window: int | None = None,
+    together: Together | None = None,
 ) -> Iterator[Piece]:
     """Score a text, piece by piece.
 
@@ -58,9 +78,11 @@ def surprisals(
             text before it; the lanes depend on N alone, so the figure does not depend on the machine.
         window: score as Transformers are: windows of this many characters, each from an empty state and the
             character before it.
+        together: processes that each score some of the lanes.
 
     Yields:
-        pieces that together cover 0..N-1 once; not in the order of the text if there are several lanes.
+        pieces that together, those of all processes, cover 0..N-1 once; not in the order of the text if there are
+        several lanes.
     """
     if window is not None:
         yield from _windows(engine, ids, first, window)
@@ -69,19 +91,23 @@ def surprisals(
         yield from engine.surprisals(ids)
         return
     lanes = 1 if exact else max(1, min(MAX_LANES, len(ids) // MIN_LANE))
-    starts = np.arange(lanes) * len(ids) // lanes
-    stops = np.append(starts[1:], len(ids))
-    state = engine.initial_state(lanes)
+    bounds = np.arange(lanes + 1) * len(ids) // lanes
+    here = slice(None) if together is None else slice(together.rank, None, together.size)
+    starts, stops = bounds[:-1][here], bounds[1:][here]
+    if not len(starts):
+        return
+    state = engine.initial_state(len(starts))
     if lanes > 1:
         for at in range(-WARMUP, 0, WINDOW):
             places = np.maximum(starts, WARMUP) + np.arange(at, min(at + WINDOW, 0))[:, None]
             _, state = engine.run(ids[places - 1], state)
-        _empty_first(state)
+        if starts[0] == 0:
+            _empty_first(state)
     for at in range(0, int((stops - starts).max()), WINDOW):
         places = starts + np.arange(at, at + WINDOW)[:, None]  # (T, lanes)
         logits, state = engine.run(_inputs(ids, places, first), state)
         nats = cross_entropy(logits, ids[np.minimum(places, len(ids) - 1)])
-        for lane in range(lanes):
+        for lane in range(len(starts)):
             left = int(stops[lane] - starts[lane]) - at
             if left > 0:
                 yield int(starts[lane]) + at, nats[:left, lane]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from charrnn.architectures import state_shapes, weight_shapes
 from charrnn.config import ModelConfig
+from charrnn.model.noise import ANY, Noise
 
 #: The parts of a network's state, whose second axis is B, and whose zeros stand for nothing before.
 State = tuple[Tensor, ...]
@@ -28,13 +29,13 @@ class Network(nn.Module):
         super().__init__()
         self.config, self.symbols = config, symbols
 
-    def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
+    def forward(self, ids: Tensor, state: State, noise: Noise = ANY) -> tuple[Tensor, State]:
         """Run a window.
 
         Args:
             ids: (T, B) characters.
             state: as left by the window before.
-            generator: source of the dropout masks while training, on the model's device.
+            noise: source of the dropout masks while training.
 
         Returns:
             logits (T, B, V) in the precision of the computation, and the state after the window.

@@ -55,9 +55,12 @@ class Compute:
         return f"{name}, {self.precision}{' on AMX' if amx else ''}"
 
 
-def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+def choose_compute(device: str = "auto", precision: str = "auto", local: int | None = None) -> Compute:
     """Settle ``auto``: cuda, mps, cpu; fp16 on CUDA (cuDNN's fastest recurrent kernels take nothing else), bf16 on a
     CPU that has the instructions, fp32 elsewhere.
+
+    Args:
+        local: which of the machine's GPUs, where there are several processes with one each.
 
     Raises:
         ResourceError: the device asked for is not there.
@@ -76,6 +79,14 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         # What is asked for in float32, such as every closing figure, is computed in it: PyTorch's default for cuDNN is
         # TensorFloat-32, of 10 bits. Products in float16 are not affected.
         torch.backends.cudnn.allow_tf32 = False
+        if local is not None:
+            if local >= (there := torch.cuda.device_count()):
+                raise ResourceError(
+                    f"--device cuda: there are more processes than GPUs, {there}; "
+                    "start one for each GPU, or --device cpu"
+                )
+            torch.cuda.set_device(local)
+            return Compute(torch.device(device, local), precision)
     return Compute(torch.device(device), precision)
 
 
@@ -101,7 +112,7 @@ def _host_memory() -> Iterator[int]:
             yield int(limit.read_text())
 
 
-def check_memory(config: Config, symbols: int, characters: int, compute: Compute) -> None:
+def check_memory(config: Config, symbols: int, characters: int, compute: Compute, processes: int = 1) -> None:
     """Refuse a training that is too large for the machine, before anything is allocated.
 
     A system that promises more memory than it has ends a process that believes it, without a word.
@@ -110,6 +121,7 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
         config: settled settings.
         symbols: V, size of the vocabulary.
         characters: N, length of the training text.
+        processes: how many share the streams.
 
     Raises:
         ResourceError: less memory than is certainly needed.
@@ -118,9 +130,10 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
     weights = sum(map(math.prod, weight_shapes(model, symbols).values()))
     # Beside the weights their average, their gradients, and the optimiser's two averages of those, in float32; of each
     # character in a window the gates and the logits, in 16 bits.
-    window = min(characters, training.batch_size * training.sequence_length)
+    streams = -(-training.batch_size // processes)
+    window = min(characters, streams * training.sequence_length)
     kept = ARCHITECTURES[model.kind].kept(model) + symbols
-    state = sum(map(math.prod, state_shapes(model, training.batch_size)))
+    state = sum(map(math.prod, state_shapes(model, streams)))
     needed, there = 5 * 4 * weights + 4 * state + 2 * window * kept, memory_of(compute.device)
     if there is not None and needed > there:
         raise ResourceError(

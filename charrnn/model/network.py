@@ -12,6 +12,7 @@ from charrnn.cells import CELLS, connect
 from charrnn.config import ModelConfig
 from charrnn.model import sequence
 from charrnn.model.base import Network, State
+from charrnn.model.noise import ANY, Noise
 
 
 class CharRNN(Network):
@@ -69,13 +70,13 @@ class CharRNN(Network):
             for layer in self.layers:
                 nn.init.constant_(layer.get_parameter("bias_ih_l0")[H : 2 * H], self.config.forget_bias)
 
-    def forward(self, ids: Tensor, state: State, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
+    def forward(self, ids: Tensor, state: State, noise: Noise = ANY) -> tuple[Tensor, State]:
         """Run a window.
 
         Args:
             ids: (T, B) characters.
             state: per part (L, B, H), as left by the window before.
-            generator: source of the dropout masks while training, on the model's device.
+            noise: source of the dropout masks while training.
 
         Returns:
             logits (T, B, V) in the precision of the computation, and the state after the window.
@@ -83,28 +84,26 @@ class CharRNN(Network):
         config = self.config
         last = config.num_layers - 1
         x = self.embedding(ids)  # (T, B, E)
-        x = self._drop(x, config.input_dropout, generator)
+        x = self._drop(x, config.input_dropout, noise)
         after: list[State] = []
         for k, layer in enumerate(self.layers):
-            y, state_k = self._run(layer, x, tuple(part[k : k + 1] for part in state), generator)  # (T, B, H)
+            y, state_k = self._run(layer, x, tuple(part[k : k + 1] for part in state), noise)  # (T, B, H)
             after.append(state_k)
             if config.layer_norm:
                 y = self.norms[k](y)
             x = connect(torch, config.connections, x, y)  # (T, B, H), or wider if dense
-            x = self._drop(x, config.output_dropout if k == last else config.dropout, generator)
+            x = self._drop(x, config.output_dropout if k == last else config.dropout, noise)
         if self.projection is not None:
             x = self.projection(x)  # (T, B, E)
         logits = self.head(x)  # (T, B, V)
         return logits, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
 
-    def _run(
-        self, layer: nn.Module, x: Tensor, state: State, generator: torch.Generator | None
-    ) -> tuple[Tensor, State]:
+    def _run(self, layer: nn.Module, x: Tensor, state: State, noise: Noise) -> tuple[Tensor, State]:
         """One fused layer; with DropConnect (Merity et al. 2018) one mask of W_hh holds for the whole window."""
         weights: list[Tensor] = list(layer.parameters())  # W_ih, W_hh, b_ih, b_hh
         dropping = self.training and self.config.weight_dropout > 0
         if dropping:
-            weights[1] = weights[1] * _mask(weights[1], weights[1].shape, self.config.weight_dropout, generator)
+            weights[1] = weights[1] * _mask(weights[1], weights[1].shape, self.config.weight_dropout, noise.generator)
         if sequence.runs(self.config.cell, x, state):
             return sequence.run(self.config.cell, x, state, weights)
         packed = state if len(state) > 1 else state[0]
@@ -117,11 +116,11 @@ class CharRNN(Network):
         y, after = layer(x, packed)
         return y, after if isinstance(after, tuple) else (after,)
 
-    def _drop(self, x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    def _drop(self, x: Tensor, rate: float, noise: Noise) -> Tensor:
         """Dropout with one mask for all steps of the window (Gal & Ghahramani 2016)."""
         if not self.training or rate == 0:
             return x
-        return x * _mask(x, x.shape[1:], rate, generator)
+        return x * noise.drawn(lambda shape: _mask(x, shape, rate, noise.generator), x.shape[1:])
 
 
 def _mask(like: Tensor, shape: torch.Size, rate: float, generator: torch.Generator | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from charrnn.provenance import environment
 from charrnn.training.counting import Counting
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
+from charrnn.training.group import ALONE, Group, losing
 from charrnn.training.run import EXHAUSTED, FINISHED, Notify, Run, rewind
 from charrnn.training.trainer import Trainer
 
@@ -37,15 +39,28 @@ class Session:
     trainer: Trainer | Counting
     corpus: Corpus
     notify: Notify = lambda line: None
+    group: Group = ALONE
 
     def events(self) -> Iterator[Event]:
-        """Train, writing the run's folder."""
-        self.trainer.saved = lambda first: self.run.saved(self.notify, first)
+        """Train, the first process writing the run's folder."""
+        with losing() if self.group.size > 1 else contextlib.nullcontext():
+            yield from self._events()
+
+    def _events(self) -> Iterator[Event]:
+        self.trainer.saved = lambda first: _saved(self.run, self.group, self.notify, first)
+        if not self.group.leads:
+            return self.trainer.run()
         return self.run.record(self.trainer.run(), self.notify, self.trainer.config.training.keep or 1)
 
     def stop(self) -> None:
         """Ask for an end after this step; the state is saved."""
         self.trainer.stop_requested = True
+
+
+def _saved(run: Run, group: Group, notify: Notify, first: int = 0) -> Checkpoint:
+    """What a run goes on from, for every process the same: the first finds it, and makes it the latest."""
+    with group.first_alone():
+        return run.saved(notify, first) if group.leads else Checkpoint.load(run.last, with_state=True)
 
 
 def begin(
@@ -58,8 +73,12 @@ def begin(
     init_from: str | None = None,
     force: bool = False,
     notify: Notify = lambda line: None,
+    group: Group = ALONE,
 ) -> Session:
     """Start a new run.
+
+    Args:
+        group: the processes that train together; each begins the same.
 
     Raises:
         UsageError, TextError, CheckpointError, ResourceError: as the message says.
@@ -79,20 +98,27 @@ def begin(
         origin = {"path": str(start.path), "sha256": read_document(start.path)["sha256"]} if start.path else None
         command += ["--init-from", init_from]
     if given.model.kind == "ngram":
+        if group.size > 1:
+            raise UsageError(f"--model ngram: counts in one process, there are {group.size}; start it without torchrun")
         counting = Counting(counted(given, preset), corpus)
         run = Run.create(root, name, corpus.name, counting.config, command, force=force)
         return Session(run, counting, corpus, notify)
-    compute = choose_compute(given.training.device or "auto", given.training.precision or "auto")
+    compute = _compute(given.training.device or "auto", given.training.precision or "auto", group)
     if compute.device.type == "cpu" and not sequence.compiled():
         notify("note: installed without a C compiler, so training and sampling are slower than they could be")
     choice = settle(given, characters=characters, machine=machine(compute), preset=preset)
     for reason in choice.reasons:
         notify(reason)
-    check_memory(choice.config, len(corpus.vocabulary), characters, compute)
+    config = group.told(choice.config)
+    check_memory(config, len(corpus.vocabulary), characters, compute, group.size)
     # First what can fail, then the folder: a run that cannot start must not take the place of another.
-    trainer = Trainer(choice.config, corpus, compute, start=start, origin=origin, notify=notify)
-    run = Run.create(root, name, corpus.name, choice.config, command, force=force)
-    return Session(run, trainer, corpus, notify)
+    trainer = Trainer(config, corpus, compute, start=start, origin=origin, notify=notify, group=group)
+    run = Run.create(root, name, corpus.name, config, command, force=force) if group.leads else Run(root, root)
+    return Session(dataclasses.replace(run, folder=group.told(run.folder)), trainer, corpus, notify, group)
+
+
+def _compute(device: str, precision: str, group: Group) -> Compute:
+    return choose_compute(device, precision, group.local if group.size > 1 else None)
 
 
 def machine(compute: Compute) -> str:
@@ -123,20 +149,22 @@ def resume(
     name: str | None = None,
     named: Sequence[str] = (),
     notify: Notify = lambda line: None,
+    group: Group = ALONE,
 ) -> Session:
     """Go on with a run from its ``last`` checkpoint, bit for bit.
 
     Args:
         named: the corpus as the user named it, if at all; it must be the run's own.
+        group: the processes that train together; there may be more or fewer than there were.
 
     Raises:
         UsageError: settings other than a new length were given, or the run is finished.
         CheckpointError, TextError: the run or its corpus is missing or damaged.
     """
     given.training.check_one_length()
-    path = locate(name, root, LAST)
-    run = Run.held(path.parent, root)
-    last = run.saved(notify)
+    path = group.told(locate(name, root, LAST) if group.leads else Path())
+    run = Run.held(path.parent, root) if group.leads else Run(path.parent, root)
+    last = _saved(run, group, notify)
     counts = last.config.model.kind == "ngram"
     if counts and run.has_card:
         raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
@@ -157,7 +185,9 @@ def resume(
         for log in run.logs(notify):
             log.cut(0)
         return Session(run, counting, counting.corpus, notify)
-    longer = bool(given.training.lengths())
+    longer = any(
+        getattr(given.training, name) != getattr(last.config.training, name) for name in given.training.lengths()
+    )
     theirs = Config(training=last.config.training.over(BEFORE))
     config = Config(last.config.model, Config(training=_only(given.training)).over(theirs).training)
     needed = set(TrainingConfig.names()) - {*TrainingConfig.LENGTHS, "validate_every"}
@@ -165,9 +195,9 @@ def resume(
     if lacking or not config.training.lengths():
         raise CheckpointError(f"{path}: its configuration lacks {[*lacking, 'a length'][0]}")
     corpus = _corpus(last, named)
-    compute = choose_compute(config.training.device, config.training.precision)
-    _say_differences(last, compute, notify)
-    trainer = Trainer(config, corpus, compute, resume=last, notify=notify)
+    compute = _compute(config.training.device, config.training.precision, group)
+    _say_differences(last, compute, group, notify)
+    trainer = Trainer(config, corpus, compute, resume=last, notify=notify, group=group)
     # The card is what a training writes last. A finished one without it was killed in between, and has its end to come.
     if trainer.progress() >= 1 and run.has_card:
         raise UsageError(
@@ -176,12 +206,14 @@ def resume(
     if trainer.exhausted() and run.has_card:
         raise UsageError(f"{path}: {EXHAUSTED}; go on with a larger --patience, or --patience 0")
     notify(f"going on with {path.parent} at step {trainer.step:,}")
-    rewind(run.logs(notify), last)
-    if longer:
+    group.wait()  # until all have looked at what is there
+    if group.leads:
+        rewind(run.logs(notify), last)
+    if longer and group.leads:
         notify("the length has changed: the learning rate follows the new length from here")
         origin = ["--init-from", trainer.origin["path"]] if trainer.origin else []
         run.write_config(config, ["charrnn", "train", *corpus.arguments(), *origin])
-    return Session(run, trainer, corpus, notify)
+    return Session(run, trainer, corpus, notify, group)
 
 
 def _corpus(last: Checkpoint, named: Sequence[str]) -> Corpus:
@@ -203,11 +235,13 @@ def _only(training: TrainingConfig) -> TrainingConfig:
     return dataclasses.replace(TrainingConfig(), **values)
 
 
-def _say_differences(last: Checkpoint, compute: Compute, notify: Notify) -> None:
+def _say_differences(last: Checkpoint, compute: Compute, group: Group, notify: Notify) -> None:
     """Bit for bit holds on the same kind of machine: say where this one differs."""
-    recorded, now = last.record.get("environment"), environment()
+    recorded, now = last.record.get("environment"), environment(group.size)
     then = dict(recorded) if isinstance(recorded, dict) else {}
     then["compute"], now["compute"] = last.record.get("compute"), str(compute)
+    for one in (then, now):
+        one.setdefault("processes", "1")
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):
             notify(f"note: {key} was {then.get(key)}, is {now.get(key)}: figures may differ in their last digits")

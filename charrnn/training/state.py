@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,9 +29,9 @@ def capture(trainer: Trainer) -> tuple[Arrays, dict[str, Any]]:
         for key, value in trainer.optimizer.state[parameter].items():
             state[f"optimizer.{name}.{key}"] = value
     for part, value in enumerate(trainer.state):
-        state[f"hidden.{part}"] = value
+        state[f"hidden.{part}"] = trainer.group.joined(value, trainer.streams.shares)
     state["generator"] = trainer.generator.get_state()
-    state["report.nats"] = trainer.sum_nats.reshape(1)
+    state["report.nats"] = np.array(trainer.group.total(trainer.sum_nats), np.float32)
     state["report.norm"] = trainer.norm.reshape(1)
     if trainer.best_weights is not None:
         state |= {f"best.{name}": array for name, array in trainer.best_weights.items()}
@@ -77,6 +78,11 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
             raise ValueError(f"{name}, of shape {tuple(found.shape)}")
         return found if like is None else found.reshape(like.shape)
 
+    def of_all_streams(name: str, like: Tensor) -> Tensor:
+        """Of the streams here, of the file's; which streams there are does not depend on how many processes."""
+        whole = like.new_empty(like.shape[0], trainer.streams.batch_size, *like.shape[2:])
+        return tensor(name, whole)[:, trainer.streams.here]
+
     def number(name: str, default: int | None = None) -> float:
         value: Any = progress.get(name, default)
         if type(value) not in (int, float) or not 0 <= value <= _MOST:
@@ -90,7 +96,7 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
         for key, value in trainer.optimizer.state[parameter].items():
             value.copy_(tensor(f"optimizer.{name}.{key}", value))
     for part, value in enumerate(trainer.state):
-        value.copy_(tensor(f"hidden.{part}", value))
+        value.copy_(of_all_streams(f"hidden.{part}", value))
     if best and {name: array.shape for name, array in best.items()} != {
         name: array.shape for name, array in trainer.model.weights().items()
     }:
@@ -101,7 +107,8 @@ def _restore(trainer: Trainer, arrays: Arrays, progress: dict[str, Any]) -> None
         trainer.generator.manual_seed(trainer.config.training.seed + int(progress["step"]))
     if progress["scaler"] and trainer.compute.scales_loss:
         trainer.scaler.load_state_dict(progress["scaler"])
-    trainer.sum_nats.copy_(tensor("report.nats", trainer.sum_nats))
+    # It is a sum over the processes.
+    trainer.sum_nats.copy_(tensor("report.nats", trainer.sum_nats) * trainer.group.leads)
     trainer.norm.copy_(tensor("report.norm", trainer.norm))
     trainer.best_weights = best or None
     trainer.step = int(number("step"))

@@ -20,14 +20,16 @@ from charrnn.data.corpus import Corpus
 from charrnn.data.streams import NOTHING, Streams
 from charrnn.decoding.generator import Sampling, generate
 from charrnn.decoding.numpy_engine import NumpyEngine
-from charrnn.errors import DivergedError
+from charrnn.errors import DivergedError, UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.evaluation.metrics import unknown_cost
 from charrnn.model.build import build
 from charrnn.model.compute import Compute
+from charrnn.model.noise import Noise
 from charrnn.model.torch_engine import TorchEngine
 from charrnn.training.events import Event, Finished, Preview, Report, Snapshot, Started, WentBack
 from charrnn.training.graph import CUDA, GraphedStep
+from charrnn.training.group import ALONE, Group
 from charrnn.training.optimizer import AdamW
 from charrnn.training.schedules import learning_rate
 from charrnn.training.state import capture, restore
@@ -65,6 +67,8 @@ class Trainer:
         origin: what the record says of ``start``: its path and SHA-256.
         resume: a ``last`` checkpoint to go on from.
         notify: told, in a line, what a user may want to know.
+        group: the processes that share the streams. Each has a trainer; all take the same steps and come to the same
+            decisions, for what they rest on is the sum or the largest of what each has seen.
     """
 
     def __init__(
@@ -77,14 +81,17 @@ class Trainer:
         origin: dict[str, str] | None = None,
         resume: Checkpoint | None = None,
         notify: Callable[[str], None] = lambda line: None,
+        group: Group = ALONE,
     ) -> None:
         self.config, self.corpus, self.compute, self.origin, self.notify = config, corpus, compute, origin, notify
+        self.group = group
         training = config.training
         vocabulary = corpus.vocabulary
         self.model = build(config.model, len(vocabulary), torch.Generator().manual_seed(training.seed))
         if start is not None:
             self.model.load_weights(start.weights)
         self.model.to(compute.device)
+        self.replicated = group.replicated(self.model, compute.device)
         self.parameters: list[Tensor] = list(self.model.parameters())
         self.averaged = copy.deepcopy(self.model).eval()
         self.averaged_parameters: list[Tensor] = list(self.averaged.parameters())
@@ -107,26 +114,33 @@ class Trainer:
             training.sequence_length,
             vocabulary.index("\n"),
             training.seed,
+            (group.rank, group.size),
         )
+        if self.streams.batch_size < group.size:
+            raise UsageError(
+                f"{group.size} processes: there are {self.streams.batch_size} streams to share; start fewer processes, "
+                "or give more text or a larger --batch-size"
+            )
+        self.noise = self._noise()
         resident = compute.has_graphs and fits(self.streams, compute.device)
         self.windows: HostWindows | DeviceWindows = (
             DeviceWindows(self.streams, compute.device, len(vocabulary))
             if resident
             else HostWindows(self.streams, compute.device)
         )
-        self.state = self.model.initial_state(self.streams.batch_size)
+        self.state = self.model.initial_state(len(self.streams.starts))
         # What a step needs of the host beside the window, filled before each.
         self.count, self.weight = torch.ones(2, device=compute.device).unbind()
         self.sampling = 0.0
         self._launch: Callable[[int], None] = self._step
         if compute.has_graphs:
             # Scheduled sampling has a rate that the host sets, and torch.multinomial waits for the device; a window
-            # that the host cuts out is another piece of memory each time.
+            # that the host cuts out is another piece of memory each time; processes wait for each other in a step.
             self._launch = GraphedStep(
                 self._step,
                 CUDA(compute.device, self.generator),
                 self._without_graphs,
-                capture=resident and training.scheduled_sampling == 0,
+                capture=resident and training.scheduled_sampling == 0 and group.size == 1,
             )
         self.validation = corpus.ids("validation") if corpus.splits["validation"].characters else None
         self.unknown_cost = unknown_cost(vocabulary)
@@ -191,12 +205,12 @@ class Trainer:
         reason = "done"
         while self.progress() < 1:
             self._advance()
-            self.seconds = time.monotonic() - clock
+            self.seconds, stop_requested = self.group.most(time.monotonic() - clock, self.stop_requested)
             finished = self.progress() >= 1
             validate, improved = self._validation_due(finished), False
             # What else is due at this step is done before stopping: an uninterrupted run would have done it. And a
             # loss that may be leaping is watched a little longer, for nothing may be saved meanwhile.
-            stopping = self.stop_requested and not finished and self._calm()
+            stopping = bool(stop_requested) and not finished and self._calm()
             save = stopping or finished
             save = save or due(training.save_every, self.step - last_save[0], self.seconds - last_save[1])
             if validate or finished or self.step % report_every(self.step) == 0:
@@ -204,7 +218,7 @@ class Trainer:
                 validate = validate and not self.leaps
                 if validate:
                     nats = self._validate()
-                    self.seconds = time.monotonic() - clock
+                    (self.seconds,) = self.group.most(time.monotonic() - clock)
                     report = dataclasses.replace(report, validation_nats_per_char=nats)
                     improved = self._remember(nats)
                 yield report
@@ -216,7 +230,7 @@ class Trainer:
             if save and self.validation is None:
                 self.best_step, improved = self.step, True
             if validate or (finished and self.validation is None):
-                yield Preview(self.step, self._preview())
+                yield Preview(self.step, self._preview() if self.group.leads else "")
             if improved or (stopping and self.best_step is None):
                 # A run that is stopped before its first validation can be sampled from too.
                 self._check_weights()
@@ -232,7 +246,7 @@ class Trainer:
             if early or stopping:
                 reason = "early" if early else "stopped"
                 break
-        self.seconds = max(self.seconds, time.monotonic() - clock)
+        (self.seconds,) = self.group.most(max(self.seconds, time.monotonic() - clock))
         return reason
 
     def _go_back(self, error: DivergedError) -> WentBack:
@@ -331,12 +345,13 @@ class Trainer:
             inputs = self._mix_own_draws(inputs, self.sampling)
         # The casts of the weights that autocast keeps die with the context, so none outlives a capture.
         with self.compute.autocast():
-            logits, state = self.model(inputs, self.state, self.generator)
+            logits, state = self.replicated(inputs, self.state, self.noise)
         nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="sum")
         # Whether a scaled gradient overflowed stays a tensor from unscale_ to the fused optimiser, which then leaves
         # all as it was, and to the scale's update. Which of the three comes next is the scaler's own, on the host;
         # after the update it is as before, so it need not run in a replay.
-        self.scaler.scale(nats / self.count).backward()  # type: ignore[no-untyped-call]
+        # The mean of the processes' gradients is to be that of the sum of their losses.
+        self.scaler.scale(nats * self.group.size / self.count).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, training.clip or math.inf)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
@@ -365,8 +380,14 @@ class Trainer:
         # It may take itself for captured still, and would refuse to draw.
         generator, self.generator = self.generator, torch.Generator(self.compute.device)
         self.generator.set_state(generator.get_state())
+        self.noise = self._noise()
         reason = str(error).partition("\n")[0]
         self.notify(f"note: steps are not captured as a CUDA graph, so they may be slower ({reason})")
+
+    def _noise(self) -> Noise:
+        if self.group.size == 1:
+            return Noise(self.generator)
+        return Noise(self.generator, self.streams.here, self.streams.batch_size)
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.scales_loss)
@@ -374,7 +395,11 @@ class Trainer:
     def _empty_some(self, rate: float) -> None:
         """Begin some streams anew. Otherwise a network meets the empty state only where its streams begin, and may do
         anything in the middle of a line: one in a hundred lanes ran away, its cells growing for ever."""
-        keep = self.state[0].new_empty(self.streams.batch_size, 1).bernoulli_(1 - rate, generator=self.generator)
+
+        def kept(shape: torch.Size) -> Tensor:
+            return self.state[0].new_empty(shape).bernoulli_(1 - rate, generator=self.generator)
+
+        keep = self.noise.drawn(kept, torch.Size((self.state[0].shape[1], 1)))
         for part in self.state:
             part.mul_(keep)
 
@@ -383,12 +408,19 @@ class Trainer:
         """Scheduled sampling (Bengio et al. 2015) in two passes (Mihaylova & Martins 2019): a first pass with the true
         characters gives the distributions that replaced inputs are drawn from; so the fused layers stay in use."""
         with self.compute.autocast():
-            logits, _ = self.model(inputs, self.state, self.generator)
+            logits, _ = self.model(inputs, self.state, self.noise)
         logits = logits.float()
         logits[..., self.corpus.vocabulary.unknown] = -math.inf
-        T, B, _ = logits.shape
-        drawn = torch.multinomial(logits.flatten(0, 1).softmax(-1), 1, generator=self.generator).view(T, B)
-        own = torch.rand(T, B, device=inputs.device, generator=self.generator) < rate
+
+        def uniform(shape: torch.Size) -> Tensor:
+            return torch.rand(shape, device=inputs.device, generator=self.generator)
+
+        # By the inverse of the distribution: one number for each character, whoever draws it.
+        points = self.noise.drawn(uniform, inputs.shape, axis=1)[..., None]
+        sums = logits.softmax(-1).cumsum(-1)
+        drawn = torch.searchsorted(sums, points * sums[..., -1:], right=True).squeeze(-1)
+        drawn.clamp_(max=self.corpus.vocabulary.unknown - 1)  # where rounding has made of a number below 1 a 1
+        own = self.noise.drawn(uniform, inputs.shape, axis=1) < rate
         own[0] = False  # the draw for the first input belongs to the window before
         return torch.where(own, drawn.roll(1, 0), inputs)
 
@@ -419,7 +451,8 @@ class Trainer:
         Raises:
             DivergedError: they are not finite; where the loss is scaled, a norm need not be.
         """
-        nats, norm = float(self.sum_nats) / max(1, self.sum_characters), float(self.norm)
+        (nats,) = self.group.total(self.sum_nats)
+        nats, norm = nats / max(1, self.sum_characters), float(self.norm)
         if not math.isfinite(nats) or (not math.isfinite(norm) and not self.compute.scales_loss):
             raise self._diverged(f"loss {nats:g}, gradient norm {norm:g}")
         return nats, norm
@@ -464,7 +497,8 @@ class Trainer:
     def _calm(self) -> bool:
         """Whether the loss is not leaping, as far as can be seen since the last report, and in the last step: a
         thousand calm ones before it would hide it."""
-        losses = (float(self.sum_nats) / max(1, self.sum_characters), float(self.nats / self.count))
+        since_report, last = self.group.total(self.sum_nats, self.nats)
+        losses = since_report / max(1, self.sum_characters), last / float(self.count)
         return not self.leaps and not any(loss > self._highest() for loss in losses)
 
     def _validation_due(self, at_end: bool) -> bool:
@@ -490,14 +524,14 @@ class Trainer:
         with self.compute.autocast():
             figures = self._evaluate()
         # The shortest so far: on a busy machine one may take far longer than it costs.
-        seconds = time.monotonic() - begin
+        (seconds,) = self.group.most(time.monotonic() - begin)
         self.validation_seconds = min(seconds, self.validation_seconds or seconds)
         self.last_validation = (self.step, self.seconds)
         return figures
 
     def _evaluate(self) -> float:
         assert self.validation is not None
-        return evaluate(self._checkpoint({}), self.validation, 1, engine=self.engine).nats_per_char
+        return evaluate(self._checkpoint({}), self.validation, 1, engine=self.engine, together=self.group).nats_per_char
 
     def _remember(self, nats: float) -> bool:
         if not math.isfinite(nats):
@@ -551,7 +585,7 @@ class Trainer:
             "parameters": self.num_parameters,
             "compute": str(self.compute),
             "precision": self.compute.precision,
-            "environment": provenance.environment(),
+            "environment": provenance.environment(self.group.size),
             **({"init_from": self.origin} if self.origin else {}),
             **({"divergences": self.divergences} if self.divergences else {}),
         }

@@ -23,7 +23,7 @@ class HostWindows:
     def __init__(self, streams: Streams, device: torch.device) -> None:
         self.streams, self.device = streams, device
         self.place = (0, 0)
-        self._together = max(1, TOGETHER // (streams.batch_size * streams.sequence_length))
+        self._together = max(1, TOGETHER // (len(streams.starts) * streams.sequence_length))
         self._cut: tuple[int, int] | None = None  # epoch and first window of what is cut out
         self._parts: tuple[NDArray[np.int64], ...] = ()
 

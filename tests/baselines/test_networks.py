@@ -24,6 +24,7 @@ from charrnn.errors import CheckpointError, UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.model.base import Network
 from charrnn.model.build import build
+from charrnn.model.noise import Noise
 from charrnn.training import session
 from charrnn.training.dynamic import adapt
 
@@ -219,7 +220,7 @@ def test_dropout_repeats_with_its_generator_and_is_off_outside_training(kind: st
 
     def once(seed: int) -> torch.Tensor:
         with torch.no_grad():
-            return model(ids, model.initial_state(2), torch.Generator().manual_seed(seed))[0]  # type: ignore[no-any-return]
+            return model(ids, model.initial_state(2), Noise(torch.Generator().manual_seed(seed)))[0]  # type: ignore[no-any-return]
 
     model.train()
     assert torch.equal(once(1), once(1))

@@ -68,6 +68,33 @@ def test_warmed_lanes_equal_one_lane():
     assert np.allclose(lanes, one, atol=1e-3)
 
 
+@dataclasses.dataclass
+class One:
+    """One of several processes that score a text together."""
+
+    rank: int
+    size: int
+
+    def totals(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_processes_score_each_character_once_between_them_as_one_does(lanes, size):
+    network = model()
+    ids = np.random.default_rng(0).integers(0, V, lanes * surprisal.MIN_LANE + 77)
+    engine, vocabulary = TorchEngine(network), Vocabulary.of("abcdefgh")
+    alone = whole(surprisals(engine, ids, 3), len(ids))
+    parts = [list(surprisals(engine, ids, 3, together=One(rank, size))) for rank in range(size)]
+    together = whole([piece for part in parts for piece in part], len(ids))
+    assert np.allclose(together, alone, atol=1e-6)
+    shares = [measure(part, ids, vocabulary, 1, One(rank, size)) for rank, part in enumerate(parts)]
+    figures = measure([(0, alone)], ids, vocabulary, 1)
+    assert sum(share.nats for share in shares) == pytest.approx(figures.nats, rel=1e-6)
+    assert sum(share.unseen for share in shares) == figures.unseen > 0
+
+
 @pytest.mark.parametrize("window", [1, 7, 128, 300, 333, 5000])
 def test_windows_start_from_an_empty_state_and_the_character_before(window):
     network, N = model(), min(1000, 150 * window)

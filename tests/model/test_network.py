@@ -10,6 +10,7 @@ from charrnn.architectures import weight_shapes
 from charrnn.cells import CELLS, connect
 from charrnn.config import ModelConfig
 from charrnn.model.network import CharRNN, _mask
+from charrnn.model.noise import Noise
 from charrnn.presets import MODEL
 
 V = 7
@@ -119,7 +120,7 @@ def test_weights_have_the_names_and_shapes_that_a_checkpoint_expects(connections
 def test_dropout_is_locked_over_time_and_off_in_evaluation():
     model = CharRNN(config(hidden_size=50, input_dropout=0.5), V).train()
     x = torch.ones(20, 3, 50)
-    dropped = model._drop(x, 0.4, torch.Generator().manual_seed(0))
+    dropped = model._drop(x, 0.4, Noise(torch.Generator().manual_seed(0)))
     assert (dropped == dropped[0]).all()
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.6], rel=1e-4)
     assert (model.eval()._drop(x, 0.4, None) == x).all()
@@ -142,7 +143,7 @@ def test_masks_drop_the_share_asked_for_each_place_on_its_own_and_keep_the_mean(
 def test_a_seeded_generator_repeats_dropout_and_dropconnect():
     model = network(dropout=0.3, weight_dropout=0.5).train()
     ids = torch.randint(0, V, (6, 2))
-    runs = [model(ids, model.initial_state(2), torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
+    runs = [model(ids, model.initial_state(2), Noise(torch.Generator().manual_seed(seed)))[0] for seed in (1, 1, 2)]
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
 
@@ -150,7 +151,7 @@ def test_a_seeded_generator_repeats_dropout_and_dropconnect():
 def test_dropconnect_passes_gradients_only_through_the_kept_weights():
     model = network(weight_dropout=0.5, num_layers=1).train()
     ids = torch.randint(0, V, (6, 2))
-    model(ids, model.initial_state(2), torch.Generator().manual_seed(1))[0].sum().backward()
+    model(ids, model.initial_state(2), Noise(torch.Generator().manual_seed(1)))[0].sum().backward()
     share = (model.layers[0].weight_hh_l0.grad == 0).double().mean()
     assert 0.3 < share < 0.7
 
@@ -164,7 +165,7 @@ def test_dropconnect_is_the_plain_layer_with_fewer_weights_and_leaves_its_own_in
     # On CUDA this would move the weights, behind the back of a captured step.
     monkeypatch.setattr(torch.nn.RNNBase, "flatten_parameters", lambda layer: pytest.fail("moved"))
     ids = torch.randint(0, V, (6, 2))
-    logits, state = dropping(ids, dropping.initial_state(2), torch.Generator().manual_seed(1))
+    logits, state = dropping(ids, dropping.initial_state(2), Noise(torch.Generator().manual_seed(1)))
     expected, expected_state = plain(ids, plain.initial_state(2))
     assert torch.equal(logits, expected)
     assert all(torch.equal(a, b) for a, b in zip(state, expected_state, strict=True))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from charrnn.cells import CELLS
 from charrnn.model import sequence
 from charrnn.model.network import CharRNN
+from charrnn.model.noise import Noise
 from charrnn.presets import MODEL
 
 pytestmark = pytest.mark.skipif(
@@ -162,11 +163,11 @@ def test_a_network_learns_by_it_what_it_learns_without(
     for kernel in (True, False):
         monkeypatch.setattr(sequence, "_available", kernel)
         model = CharRNN(config, 20, torch.Generator().manual_seed(1)).train()
-        generator = torch.Generator().manual_seed(2)
+        noise = Noise(torch.Generator().manual_seed(2))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
         for _ in range(10):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits, _ = model(ids[:-1], model.initial_state(16), generator)
+                logits, _ = model(ids[:-1], model.initial_state(16), noise)
             loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[1:].flatten())
             optimizer.zero_grad()
             loss.backward()

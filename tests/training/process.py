@@ -1,0 +1,33 @@
+"""What ``torchrun`` starts in tests: charrnn, in a process that something happens to before a step.
+
+``DISASTERS`` is JSON: for each life of the group, a rank, a step, and the signal that the rank sends itself then, or a
+line that it fails with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from charrnn.cli import main
+from charrnn.errors import ResourceError
+from charrnn.training.group import Group
+from charrnn.training.trainer import Trainer
+
+group = Group.launched()
+disasters = json.loads(os.environ.get("DISASTERS", "[]"))
+advance = Trainer._advance
+
+
+def advance_or_not(trainer: Trainer) -> None:
+    if group.restarts < len(disasters):
+        rank, step, what = disasters[group.restarts]
+        if (group.rank, trainer.step) == (rank, step):
+            if isinstance(what, str):
+                raise ResourceError(what)
+            os.kill(os.getpid(), what)
+    advance(trainer)
+
+
+Trainer._advance = advance_or_not  # type: ignore[method-assign]
+main()
