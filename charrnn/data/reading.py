@@ -202,7 +202,8 @@ class _Decoder:
         self.fed = 0
         self.lines_before = sum(line_ends.counts().values())
         self.at_start = encoding != "latin-1"
-        self.may_split_pairs = encoding in ("utf-7", "unicode-escape", "raw-unicode-escape")
+        # These refuse halves of surrogate pairs; of the others not all do (UTF-7, Punycode, Python's escapes).
+        self.may_split_pairs = encoding not in ("utf-8", "utf-8-sig", "latin-1")
 
     def feed(self, data: bytes, final: bool = False) -> str:
         state = self.decoder.getstate()

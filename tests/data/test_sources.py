@@ -316,10 +316,12 @@ def test_codecs_that_are_not_text_encodings_are_refused() -> None:
     check_encoding("gb18030")
 
 
-def test_half_a_surrogate_pair_is_not_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-7", "punycode", "unicode-escape", "raw-unicode-escape"])
+def test_half_a_surrogate_pair_is_not_text(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"+2AA-")
-    assert "is not utf-7" in complaint(path, encoding="utf-7")
+    for half in "\ud800", "\udfff":
+        path.write_bytes(f"a{half}b".encode(encoding))
+        assert f"is not {encoding}" in complaint(path, encoding=encoding)
 
 
 @given(st.binary(min_size=1), st.integers(1, 5))
