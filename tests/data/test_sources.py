@@ -98,6 +98,9 @@ def test_a_bad_byte_names_the_likely_encoding(tmp_path: Path) -> None:
         ("gb18030", "我能吞下玻璃而不伤身体。今天天气很好,我们去公园散步吧。"),
         ("shift_jis", "いろはにほへと ちりぬるを わかよたれそ つねならむ 今日は良い天気です"),
         ("cp1252", "café"),
+        # These are possible in cp1252 too, but less likely.
+        ("cp1250", "Dvořák wrote nine symphonies; Janáček wrote operas"),
+        ("cp1254", "Erdoğan met the mayor of İstanbul and Beşiktaş won 3:1"),
     ],
 )
 def test_common_encodings_are_recognised(encoding: str, text: str) -> None:
@@ -108,6 +111,17 @@ def test_damage_in_utf8_is_not_called_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("Съешь же ещё этих булок\n".encode() * 20 + b"\xff" + "да выпей чаю\n".encode())
     assert "mend the byte" in complaint(path)
+
+
+def test_it_is_damage_only_where_good_characters_are_many_more_than_bad_bytes() -> None:
+    guesses = [likely_encoding(b"plain words " + "é ".encode() * good + b"and \xe9 more\n") for good in range(12)]
+    assert None not in guesses[:5]  # two Western letters may chance to look like one of UTF-8
+    assert guesses[5:] == [None] * 7
+
+
+@pytest.mark.parametrize("data", [b"\x7fELF\x01\x01\xe9abc", b"a bell \x07 and \xe9", b"\xb1 3\xb0", b"\x93\x94\x81"])
+def test_bytes_that_are_like_no_text_are_not_given_an_encoding(data: bytes) -> None:
+    assert likely_encoding(data) is None
 
 
 def test_a_file_cut_inside_a_character_says_so(tmp_path: Path) -> None:
@@ -135,10 +149,30 @@ def test_big_endian_marks_are_obeyed(tmp_path: Path) -> None:
     assert read(path, encoding="utf-16-le") == "naïve"
 
 
-def test_offsets_count_the_byte_order_mark(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", range(1, 8))
+def test_offsets_count_the_byte_order_mark(tmp_path: Path, chunk: int) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfab\xff")
-    assert "offset 5 (line 1)" in complaint(path, chunk=2)
+    assert "offset 5 (line 1)" in complaint(path, chunk=chunk)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "gb18030"])
+def test_only_the_first_character_of_a_file_can_be_its_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.txt"
+    data = "\ufeff\ufeffa\ufeff\ufeffb\ufeff".encode(encoding)
+    path.write_bytes(data)
+    for chunk in range(1, len(data) + 1):
+        assert read(path, encoding=encoding, chunk=chunk) == "\ufeffa\ufeff\ufeffb\ufeff"
+
+
+def test_each_encoding_is_named_once_in_the_order_in_which_it_was_met(tmp_path: Path) -> None:
+    encodings = ["utf-16", "utf-8", "utf-8-sig", "utf-8", "utf-16", "utf-32"]
+    sources = [Source(str(place), tmp_path / str(place)) for place in range(len(encodings))]
+    for source, encoding in zip(sources, encodings, strict=True):
+        source.path.write_text("é\n", encoding=encoding)
+    reader = Reader(sources)
+    assert "".join(reader) == "é\n" * 6
+    assert reader.encodings == list(dict.fromkeys(encodings))
 
 
 @given(st.text("ab\r\n"), st.integers(1, 4), st.sampled_from(["keep", "lf"]))
@@ -175,6 +209,17 @@ def test_a_folder_is_read_in_order_and_what_is_left_out_is_counted(tmp_path: Pat
     assert read(tmp_path, pattern="b/*.py") == "b1\nb2\n"
     assert read(tmp_path / "b" / "*.py") == "b1\nb2\n"
     assert read(tmp_path / "**" / "[12].py") == "b1\nb2\n"
+    assert read(tmp_path, pattern=".h*") == "no\n"  # who names hidden files wants them
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_only_files_of_a_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "c.txt")  # nobody writes to it
+    (tmp_path / "d.txt").mkdir()
+    (tmp_path / "e.txt").symlink_to(tmp_path / "a.txt")
+    assert read(tmp_path) == read(tmp_path / "*") == "a\na\n"
 
 
 def test_what_this_program_made_below_a_folder_is_no_text(tmp_path: Path) -> None:
@@ -200,6 +245,7 @@ def test_standard_input_is_read_and_its_copy_removed(monkeypatch: pytest.MonkeyP
         for _ in range(2):
             assert "".join(Reader(found.sources)) == "grüß\n"
         copy = found.sources[0].path
+        assert found.sources[0].spooled
     assert not copy.exists()
     with pytest.raises(TextError, match="standard input: is empty"), gather(["-"]):
         pass
@@ -233,6 +279,7 @@ def test_what_cannot_be_used_gets_one_line_each(tmp_path: Path) -> None:
     assert read(tmp_path / "binary", unit="byte") == "abc\0def"
     assert read(tmp_path / "binary", encoding="ascii") == "abc\0def"
     assert "matches '*.py' and holds text" in complaint(tmp_path / "folder", pattern="*.py")
+    assert "no file there holds text" in complaint(tmp_path / "*.nothing", pattern="*.py")  # it is for folders
     assert "cannot be the name of a file" in complaint("a\0b")
     assert "cannot be read" in complaint("x" * 5000)
 
@@ -338,6 +385,17 @@ def test_bytes_are_read_as_they_are(tmp_path_factory: pytest.TempPathFactory, da
         assert reader.utf8
 
 
+@pytest.mark.parametrize("chunk", range(1, 8))
+def test_bytes_are_known_to_be_utf8_whatever_the_pieces(tmp_path: Path, chunk: int) -> None:
+    path = tmp_path / "bytes"
+    for text, valid in (("aé世🎭".encode(), True), ("aé世🎭".encode()[:-1], False), (b"a\xe9" + "世".encode(), False)):
+        path.write_bytes(text)
+        for count in (1, 2):
+            reader = Reader([Source("bytes", path)] * count, unit="byte", chunk=chunk)
+            list(reader)
+            assert reader.utf8 == valid
+
+
 def test_progress_ends_at_the_size_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(b"abc\n" * 10_000))
@@ -348,8 +406,6 @@ def test_progress_ends_at_the_size_on_disk(tmp_path: Path) -> None:
     assert calls == sorted(calls)
 
 
-@pytest.mark.parametrize("text", ["déjà vu café\n", "“Yes,” she said — it’s true…\n"])
+@pytest.mark.parametrize("text", ["Où?", "déjà vu café\n", "“Yes,” she said — it’s true…\n"])
 def test_a_short_western_text_is_recognised_too(tmp_path: Path, text: str) -> None:
-    from charrnn.data.reading import likely_encoding
-
     assert likely_encoding(text.encode("cp1252")) == "cp1252"
