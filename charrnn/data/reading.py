@@ -152,7 +152,7 @@ class Reader:
             head = stream.read(SNIFF)
             encoding = self._encoding(source, head)
             decoder = _Decoder(source.name, encoding, self.line_ends)
-            validator = codecs.getincrementaldecoder("utf-8")() if self.unit == "byte" and self.utf8 else None
+            validator = codecs.getincrementaldecoder("utf-8")() if self.unit == "byte" else None
             for data in self._chunks(head, stream):
                 text = decoder.feed(data)
                 if validator is not None and not _valid(validator, data):

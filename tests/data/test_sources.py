@@ -156,6 +156,15 @@ def test_offsets_count_the_byte_order_mark(tmp_path: Path, chunk: int) -> None:
     assert "offset 5 (line 1)" in complaint(path, chunk=chunk)
 
 
+def test_the_encoding_given_goes_before_that_of_a_file_s_kind_and_the_text_is_utf8_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_bytes("é\n".encode("cp1252"))
+    for asked, known in (("cp1252", None), ("cp1252", "utf-8"), (None, "cp1252")):
+        reader = Reader([Source("a", path, known)], encoding=asked)
+        assert "".join(reader) == "é\n"
+        assert (reader.encodings, reader.utf8) == (["cp1252"], True)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "gb18030"])
 def test_only_the_first_character_of_a_file_can_be_its_mark(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
@@ -209,7 +218,15 @@ def test_a_folder_is_read_in_order_and_what_is_left_out_is_counted(tmp_path: Pat
     assert read(tmp_path, pattern="b/*.py") == "b1\nb2\n"
     assert read(tmp_path / "b" / "*.py") == "b1\nb2\n"
     assert read(tmp_path / "**" / "[12].py") == "b1\nb2\n"
+    assert read(tmp_path, pattern="[12].py") == "b1\nb2\n"
     assert read(tmp_path, pattern=".h*") == "no\n"  # who names hidden files wants them
+
+
+def test_a_folder_s_files_with_marks_are_text_in_spite_of_their_zero_bytes(tmp_path: Path) -> None:
+    for encoding in ("utf-16-be", "utf-16-le", "utf-32-be", "utf-32-le"):
+        (tmp_path / encoding).write_bytes(f"\ufeff{encoding}\n".encode(encoding))
+        (tmp_path / f"{encoding} without").write_bytes("no\n".encode(encoding))
+    assert read(tmp_path) == "utf-16-be\nutf-16-le\nutf-32-be\nutf-32-le\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
@@ -348,12 +365,17 @@ def test_a_missing_file_is_one_line_also_where_progress_is_shown(tmp_path: Path)
 def test_a_corpus_is_called_after_what_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "poems" / "old.d").mkdir(parents=True)
     (tmp_path / "poems" / "[x].txt").touch()
+    (tmp_path / "poems" / "link.txt").symlink_to("[x].txt")
     monkeypatch.chdir(tmp_path / "poems")
     expected = {
         ".": "poems", "old.d/..": "poems", "old.d": "old.d", "*.txt": "text", "[x].txt": "[x]", "a/b*/c": "a",
-        "..a": "text", "a.TXT.XZ": "a", "a.tar.gz": "a", "...": "text", ".gz": "gz",
+        "..a": "text", "a.TXT.XZ": "a", "a.tar.gz": "a", "...": "text", ".gz": "gz", "a.b.txt": "a.b",
+        "link.txt": "link", "/": "text",
     }  # fmt: skip
     assert {name: corpus_name(name) for name in expected} == expected
+    (tmp_path / "poems" / "[x].txt").write_text("x\n")
+    with gather(["link.txt", "[x].txt"]) as found:
+        assert found.name == "link"  # the first of several
 
 
 def test_codecs_that_are_not_text_encodings_are_refused() -> None:
@@ -390,10 +412,15 @@ def test_bytes_are_known_to_be_utf8_whatever_the_pieces(tmp_path: Path, chunk: i
     path = tmp_path / "bytes"
     for text, valid in (("aé世🎭".encode(), True), ("aé世🎭".encode()[:-1], False), (b"a\xe9" + "世".encode(), False)):
         path.write_bytes(text)
-        for count in (1, 2):
-            reader = Reader([Source("bytes", path)] * count, unit="byte", chunk=chunk)
-            list(reader)
-            assert reader.utf8 == valid
+        reader = Reader([Source("bytes", path)], unit="byte", chunk=chunk)
+        list(reader)
+        assert reader.utf8 == valid
+    sources = [Source("bad", path), Source("good", tmp_path / "good")]
+    sources[1].path.write_text("good\n")
+    for order in (sources, sources[::-1]):
+        reader = Reader(order, unit="byte", chunk=chunk)
+        list(reader)
+        assert not reader.utf8
 
 
 def test_progress_ends_at_the_size_on_disk(tmp_path: Path) -> None:
