@@ -60,21 +60,21 @@ class NGramEngine:
         seen = np.concatenate((state[0][..., 0] - 1, ids))  # (n-1 + T, B)
         contexts = np.stack([numbers[len(seen) - T :].ravel() for numbers in self._contexts(seen)])  # (n, T·B)
         logits = np.empty((T * B, self.symbols), np.float32)
-        size = max(1, _AT_ONCE // self.symbols)
+        size = _AT_ONCE // self.symbols  # there are fewer symbols, for there are fewer code points
         for at in range(0, T * B, size):
             logits[at : at + size] = np.log(self._distributions(contexts[:, at : at + size]))
         return logits.reshape(T, B, self.symbols), (seen[T:, :, None] + 1,)
 
     def _contexts(self, seen: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """For k = 0 … n−1 the number of the k-gram that ends at each place, (n-1 + T, B); −1 if the model lacks it."""
+        """For k = 0 … n−1 the number of the k-gram that ends at each place, (n-1 + T, B); −1 if the model lacks it.
+
+        Where k-grams would begin before the first place, anything: none of the last T places is one of those.
+        """
         numbers = np.zeros_like(seen)
         yield numbers
-        for k, level in enumerate(self.model.levels[:-1]):
-            shorter = np.roll(numbers, 1, 0)
-            if k:
-                shorter[0] = -1
-            known = (shorter >= 0) & (seen >= 0)
-            numbers = np.where(known, level.find(shorter * self.symbols + seen), -1)
+        for level in self.model.levels[:-1]:
+            # After −1 negative, thus not found; nothing, which is −1 too, stands only after nothing.
+            numbers = level.find(np.roll(numbers, 1, 0) * self.symbols + seen)
             yield numbers
 
     def _distributions(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:

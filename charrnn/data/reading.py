@@ -152,7 +152,7 @@ class Reader:
             head = stream.read(SNIFF)
             encoding = self._encoding(source, head)
             decoder = _Decoder(source.name, encoding, self.line_ends)
-            validator = codecs.getincrementaldecoder("utf-8")() if self.unit == "byte" and self.utf8 else None
+            validator = codecs.getincrementaldecoder("utf-8")() if self.unit == "byte" else None
             for data in self._chunks(head, stream):
                 text = decoder.feed(data)
                 if validator is not None and not _valid(validator, data):
@@ -202,7 +202,8 @@ class _Decoder:
         self.fed = 0
         self.lines_before = sum(line_ends.counts().values())
         self.at_start = encoding != "latin-1"
-        self.may_split_pairs = encoding in ("utf-7", "unicode-escape", "raw-unicode-escape")
+        # These refuse halves of surrogate pairs; of the others not all do (UTF-7, Punycode, Python's escapes).
+        self.may_split_pairs = encoding not in ("utf-8", "utf-8-sig", "latin-1")
 
     def feed(self, data: bytes, final: bool = False) -> str:
         state = self.decoder.getstate()

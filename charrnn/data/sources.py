@@ -35,10 +35,10 @@ class Found:
 
     sources: tuple[Source, ...]
     name: str
-    hidden: int = 0
-    binary: int = 0
-    empty: int = 0
-    made: int = 0
+    hidden: int
+    binary: int
+    empty: int
+    made: int
 
     def skipped(self) -> str:
         """What was left out, in words; "" where nothing was."""
@@ -189,7 +189,7 @@ class _Search:
         path = Path(folder, "text")
         try:
             with path.open("wb") as copy:
-                shutil.copyfileobj(stream, copy, 1 << 20)
+                shutil.copyfileobj(stream, copy)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceError(f"{name}: no room for a copy in {folder}; set TMPDIR to a larger disk") from error

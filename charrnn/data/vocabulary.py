@@ -99,7 +99,7 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         """The text of ids; ``unknown`` and bytes that are not UTF-8 become U+FFFD."""
-        return self.units(ids) if self.unit == "char" else self.decode_bytes(ids).decode("utf-8", "replace")
+        return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int] | Ids) -> bytes:
         """The exact bytes of ids (``unit="byte"``), or the UTF-8 form of their text."""
@@ -114,7 +114,7 @@ class Vocabulary:
 
     def index(self, character: str) -> int:
         """Id of one character of the vocabulary, or ``unknown``."""
-        return int(self.encode(character)[0])
+        return self.encode(character).item()
 
     def unseen(self, text: str) -> list[str]:
         """The distinct characters of ``text`` that the vocabulary lacks, in order of appearance."""
@@ -141,7 +141,7 @@ class Vocabulary:
         unit, codes, counts = value.get("unit"), value.get("codes"), value.get("counts", [])
         if unit not in ("char", "byte") or not _integers(codes) or not _integers(counts):
             raise ValueError("not a vocabulary")
-        if unit == "char" and any(0xD800 <= code < 0xE000 for code in codes):  # type: ignore[attr-defined]
+        if any(0xD800 <= code < 0xE000 for code in codes):  # type: ignore[attr-defined]
             raise ValueError("not a vocabulary: halves of surrogate pairs are no characters")
         return cls(tuple(codes), unit, tuple(counts))  # type: ignore[arg-type]
 

@@ -154,13 +154,13 @@ def _from_below(
     """
     E, H = config.embedding_size, config.hidden_size
     weight = weight.astype(np.float64)
-    of_character: NDArray[Any] | None = weight
-    states: list[tuple[int, NDArray[Any]]] = []  # layer, and what reads its output
+    of_character: NDArray[Any] | None
+    states: list[tuple[int, NDArray[Any]]]  # layer, and what reads its output
     if k and config.connections == "plain":
         of_character, states = None, [(k - 1, weight)]
     elif k and config.connections == "residual":
         of_character, states = weight if E == H else None, [(j, weight) for j in range(k)]
-    elif k:
+    else:  # side by side; below layer 0 there is only the character's vector
         of_character, *parts = np.split(weight, range(E, weight.shape[1], H), 1)
         states = list(enumerate(parts))
     matrices = []

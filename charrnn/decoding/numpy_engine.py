@@ -129,7 +129,8 @@ class NumpyEngine(ArrayEngine):
         """What layer k + 1 reads, from layer k's input and output, both (..., width)."""
         if self._norms:
             y = _layer_norm(y, *self._norms[k])
-        return y if self._embedding is None else connect(np, self.config.connections, x, y)
+        read: Floats = connect(np, self.config.connections, x, y)
+        return read
 
     def _logits(self, x: Floats) -> Floats:
         return self._head(x if self._projection is None else self._projection(x))

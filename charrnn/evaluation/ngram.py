@@ -141,10 +141,10 @@ class NGram:
         return last
 
     def _text(self, ids: Ids, start: int, stop: int) -> Indices:
-        """``ids[start:stop]`` after the context of the first of them, which may begin with the newline."""
-        begin = start - len(self.levels) + 1
-        text = np.concatenate(([self.first], ids[max(0, begin) : stop]), dtype=np.int64)
-        return text if begin < 0 else text[1:]
+        """``ids[start:stop]`` after the context of the first of them, and before that the newline: where the text
+        begins it is part of the context, elsewhere it counts for nothing."""
+        begin = max(0, start - len(self.levels) + 1)
+        return np.concatenate(([self.first], ids[begin:stop]), dtype=np.int64)
 
     def _probabilities(self, text: Indices) -> Floats:
         """p of each symbol after those before it along the first axis, (T, ...), in the text's shape."""

@@ -43,8 +43,8 @@ class Learner:
         undropped = replace(model, **rates)
         self.model = build(undropped, len(checkpoint.vocabulary))
         self.model.load_weights(checkpoint.weights)
-        # In evaluation mode cuDNN's layers give no gradients.
-        self.model.to(self.device).train()
+        # Left in training mode, as it is built: in evaluation mode cuDNN's layers give no gradients.
+        self.model.to(self.device)
         self.optimizer = AdamW(
             [(list(self.model.parameters()), 0.0)], lr=settings.learning_rate, betas=(0.0, settings.BETA2)
         )
@@ -63,7 +63,7 @@ class Learner:
         logits, state = self.model(window, self.state)  # (T, 1, V)
         self.state = tuple(part.detach() for part in state)
         self._logits = logits[:, 0]
-        array: Floats = self._logits.detach().float().cpu().numpy()
+        array: Floats = self._logits.detach().cpu().numpy()
         if not np.isfinite(array).all():
             raise DivergedError(DIVERGED)
         return array
@@ -77,7 +77,7 @@ class Learner:
         """
         assert self._logits is not None, "predict first"
         truth = torch.as_tensor(np.asarray(targets, np.int64), device=self.device)
-        loss = F.cross_entropy(self._logits.float(), truth)
+        loss = F.cross_entropy(self._logits, truth)
         self._watch(float(loss.detach()))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

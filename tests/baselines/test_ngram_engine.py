@@ -11,8 +11,10 @@ import pytest
 from commands import call
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from charrnn.architectures import TEXT
+from charrnn.baselines import ngram
 from charrnn.baselines.ngram import NGramEngine
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.vocabulary import Vocabulary
@@ -39,11 +41,14 @@ def test_steps_and_windows_give_the_distributions_of_the_counts(
     engine = NGramEngine(model)
     length = min(map(len, others))
     ids = np.array([other[:length] for other in others]).T  # (T, 2)
-    _, state = engine.run(np.full((1, 2), VOCABULARY.index("\n")), engine.initial_state(2))
+    state = engine.initial_state(2)
+    assert state[0].shape == (len(model.levels) - 1, 2, 1)
+    _, state = engine.run(np.full((1, 2), VOCABULARY.index("\n")), state)
     parts = []
     for window in np.split(ids, [min(cut, length)]):
         logits, state = engine.run(window, state)
         parts.append(logits)
+        assert state[0].shape == (len(model.levels) - 1, 2, 1)
     found = np.exp(np.concatenate(parts))
     for b in range(2):
         for t in range(length):
@@ -58,6 +63,29 @@ def test_scoring_by_the_counts_is_scoring_by_steps(text: list[int], other: list[
     ((_, quick),) = surprisals(engine, ids, first)
     logits, _ = engine.run(np.append(first, ids[:-1])[:, None], engine.initial_state(1))
     np.testing.assert_allclose(quick, cross_entropy(logits[:, 0], ids), rtol=1e-5, atol=1e-6)
+
+
+def test_no_more_distributions_are_worked_out_at_once_than_fit_and_that_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+
+    class Watched(NGramEngine):
+        def _distributions(self, contexts: NDArray[np.int64]) -> NDArray[np.float64]:
+            found = super()._distributions(contexts)
+            sizes.append(found.size)
+            return found
+
+    random = np.random.default_rng(0)
+    engine = Watched(NGram.of(random.integers(0, 4, 200), VOCABULARY, 3))
+    ids = random.integers(0, 4, (7, 3))
+    expected, _ = engine.run(ids, engine.initial_state(3))
+    assert sizes == [7 * 3 * 4]
+    del sizes[:]
+    monkeypatch.setattr(ngram, "_AT_ONCE", 23)  # numbers, of which each distribution has 4
+    found, _ = engine.run(ids, engine.initial_state(3))
+    np.testing.assert_array_equal(found, expected)
+    assert sizes == [20, 20, 20, 20, 4]
 
 
 @pytest.fixture

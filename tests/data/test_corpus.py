@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -579,6 +580,17 @@ def test_a_glob_is_noticed_to_have_other_files_and_to_be_prepared_as_it_was() ->
     again = rf"prepare {os.getcwd()}/texts/\*\.txt' {os.getcwd()}/texts/c\.md --name g --unit byte --pattern '\*\.txt' "
     with pytest.raises(TextError, match=again.replace("prepare ", "prepare '") + "--force"):
         resolve("g")
+
+
+def test_standard_input_is_kept_by_no_name_and_is_no_new_file_of_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b"piped\n")
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    file("text\n", "texts/a.txt")
+    corpus = prepare(["-", "texts"])
+    assert [record.path for record in corpus.sources] == ["-", os.path.abspath("texts/a.txt")]
+    corpus.check_sources()
 
 
 def test_folders_of_bytes_and_names_like_patterns_are_not_taken_as_changed() -> None:

@@ -33,6 +33,7 @@ from charrnn.errors import ResourceError, TextError
 
 TEXT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n" * 3000
 SHA = hashlib.sha256(TEXT).hexdigest()
+SHARED = Path(__file__).parents[3] / "shared" / "corpora"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -218,6 +219,8 @@ def test_a_disk_that_fails_at_any_operation_is_one_line_and_leaves_all_as_it_was
                 said = str(error)
             assert said.startswith(f"{folder}: ")
             assert "\n" not in said
+            # Only where the disk is full do room and its size help.
+            assert (f"no room for play ({len(TEXT)} bytes)" in said) == (failure in (errno.ENOSPC, errno.EDQUOT))
             assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
         assert 10 < number < 99
         assert (folder / "play.txt").read_bytes() == TEXT
@@ -304,6 +307,7 @@ def test_the_coding_line_of_a_library_file_is_obeyed(tmp_path: Path) -> None:
     (tmp_path / "c.py").write_text("# coding: nonsense\n")
     (tmp_path / "empty.py").touch()
     sources = stdlib_sources(tmp_path)
+    assert [source.path.name for source in sources] == ["a.py", "b.py"]
     assert "".join(Reader(sources)) == "# é\n# -*- coding: latin-1 -*-\n# é\n"
 
 
@@ -345,6 +349,13 @@ def test_a_name_with_and_without_its_ending_is_registered_and_no_other() -> None
     assert [name for name in names if registry.is_registered(name)] == names[:3]
 
 
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not here")
+def test_the_size_and_the_hash_of_shakespeare_are_those_of_the_text() -> None:
+    data = (SHARED / "shakespeare.txt").read_bytes()
+    remote = registry.REMOTE["shakespeare"]
+    assert (remote.size, remote.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
 def test_a_meter_never_goes_back_or_past_its_end_and_ends_what_would_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int]] = []
     now = [0.0]
@@ -361,4 +372,7 @@ def test_a_meter_never_goes_back_or_past_its_end_and_ends_what_would_not_end(mon
     now[0] += 0.001
     with pytest.raises(TimeoutError):
         meter.update(1)
-    registry._Meter(None, 100).update(1)
+    another = registry._Meter(None, 100)
+    another.update(200 + (1 << 16))
+    with pytest.raises(ValueError, match="more bytes"):
+        another.update(1)

@@ -98,6 +98,9 @@ def test_a_bad_byte_names_the_likely_encoding(tmp_path: Path) -> None:
         ("gb18030", "我能吞下玻璃而不伤身体。今天天气很好,我们去公园散步吧。"),
         ("shift_jis", "いろはにほへと ちりぬるを わかよたれそ つねならむ 今日は良い天気です"),
         ("cp1252", "café"),
+        # These are possible in cp1252 too, but less likely.
+        ("cp1250", "Dvořák wrote nine symphonies; Janáček wrote operas"),
+        ("cp1254", "Erdoğan met the mayor of İstanbul and Beşiktaş won 3:1"),
     ],
 )
 def test_common_encodings_are_recognised(encoding: str, text: str) -> None:
@@ -108,6 +111,17 @@ def test_damage_in_utf8_is_not_called_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("Съешь же ещё этих булок\n".encode() * 20 + b"\xff" + "да выпей чаю\n".encode())
     assert "mend the byte" in complaint(path)
+
+
+def test_it_is_damage_only_where_good_characters_are_many_more_than_bad_bytes() -> None:
+    guesses = [likely_encoding(b"plain words " + "é ".encode() * good + b"and \xe9 more\n") for good in range(12)]
+    assert None not in guesses[:5]  # two Western letters may chance to look like one of UTF-8
+    assert guesses[5:] == [None] * 7
+
+
+@pytest.mark.parametrize("data", [b"\x7fELF\x01\x01\xe9abc", b"a bell \x07 and \xe9", b"\xb1 3\xb0", b"\x93\x94\x81"])
+def test_bytes_that_are_like_no_text_are_not_given_an_encoding(data: bytes) -> None:
+    assert likely_encoding(data) is None
 
 
 def test_a_file_cut_inside_a_character_says_so(tmp_path: Path) -> None:
@@ -135,10 +149,39 @@ def test_big_endian_marks_are_obeyed(tmp_path: Path) -> None:
     assert read(path, encoding="utf-16-le") == "naïve"
 
 
-def test_offsets_count_the_byte_order_mark(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", range(1, 8))
+def test_offsets_count_the_byte_order_mark(tmp_path: Path, chunk: int) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfab\xff")
-    assert "offset 5 (line 1)" in complaint(path, chunk=2)
+    assert "offset 5 (line 1)" in complaint(path, chunk=chunk)
+
+
+def test_the_encoding_given_goes_before_that_of_a_file_s_kind_and_the_text_is_utf8_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_bytes("é\n".encode("cp1252"))
+    for asked, known in (("cp1252", None), ("cp1252", "utf-8"), (None, "cp1252")):
+        reader = Reader([Source("a", path, known)], encoding=asked)
+        assert "".join(reader) == "é\n"
+        assert (reader.encodings, reader.utf8) == (["cp1252"], True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "gb18030"])
+def test_only_the_first_character_of_a_file_can_be_its_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.txt"
+    data = "\ufeff\ufeffa\ufeff\ufeffb\ufeff".encode(encoding)
+    path.write_bytes(data)
+    for chunk in range(1, len(data) + 1):
+        assert read(path, encoding=encoding, chunk=chunk) == "\ufeffa\ufeff\ufeffb\ufeff"
+
+
+def test_each_encoding_is_named_once_in_the_order_in_which_it_was_met(tmp_path: Path) -> None:
+    encodings = ["utf-16", "utf-8", "utf-8-sig", "utf-8", "utf-16", "utf-32"]
+    sources = [Source(str(place), tmp_path / str(place)) for place in range(len(encodings))]
+    for source, encoding in zip(sources, encodings, strict=True):
+        source.path.write_text("é\n", encoding=encoding)
+    reader = Reader(sources)
+    assert "".join(reader) == "é\n" * 6
+    assert reader.encodings == list(dict.fromkeys(encodings))
 
 
 @given(st.text("ab\r\n"), st.integers(1, 4), st.sampled_from(["keep", "lf"]))
@@ -175,6 +218,25 @@ def test_a_folder_is_read_in_order_and_what_is_left_out_is_counted(tmp_path: Pat
     assert read(tmp_path, pattern="b/*.py") == "b1\nb2\n"
     assert read(tmp_path / "b" / "*.py") == "b1\nb2\n"
     assert read(tmp_path / "**" / "[12].py") == "b1\nb2\n"
+    assert read(tmp_path, pattern="[12].py") == "b1\nb2\n"
+    assert read(tmp_path, pattern=".h*") == "no\n"  # who names hidden files wants them
+
+
+def test_a_folder_s_files_with_marks_are_text_in_spite_of_their_zero_bytes(tmp_path: Path) -> None:
+    for encoding in ("utf-16-be", "utf-16-le", "utf-32-be", "utf-32-le"):
+        (tmp_path / encoding).write_bytes(f"\ufeff{encoding}\n".encode(encoding))
+        (tmp_path / f"{encoding} without").write_bytes("no\n".encode(encoding))
+    assert read(tmp_path) == "utf-16-be\nutf-16-le\nutf-32-be\nutf-32-le\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_only_files_of_a_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "c.txt")  # nobody writes to it
+    (tmp_path / "d.txt").mkdir()
+    (tmp_path / "e.txt").symlink_to(tmp_path / "a.txt")
+    assert read(tmp_path) == read(tmp_path / "*") == "a\na\n"
 
 
 def test_what_this_program_made_below_a_folder_is_no_text(tmp_path: Path) -> None:
@@ -200,6 +262,7 @@ def test_standard_input_is_read_and_its_copy_removed(monkeypatch: pytest.MonkeyP
         for _ in range(2):
             assert "".join(Reader(found.sources)) == "grüß\n"
         copy = found.sources[0].path
+        assert found.sources[0].spooled
     assert not copy.exists()
     with pytest.raises(TextError, match="standard input: is empty"), gather(["-"]):
         pass
@@ -233,6 +296,7 @@ def test_what_cannot_be_used_gets_one_line_each(tmp_path: Path) -> None:
     assert read(tmp_path / "binary", unit="byte") == "abc\0def"
     assert read(tmp_path / "binary", encoding="ascii") == "abc\0def"
     assert "matches '*.py' and holds text" in complaint(tmp_path / "folder", pattern="*.py")
+    assert "no file there holds text" in complaint(tmp_path / "*.nothing", pattern="*.py")  # it is for folders
     assert "cannot be the name of a file" in complaint("a\0b")
     assert "cannot be read" in complaint("x" * 5000)
 
@@ -301,12 +365,17 @@ def test_a_missing_file_is_one_line_also_where_progress_is_shown(tmp_path: Path)
 def test_a_corpus_is_called_after_what_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "poems" / "old.d").mkdir(parents=True)
     (tmp_path / "poems" / "[x].txt").touch()
+    (tmp_path / "poems" / "link.txt").symlink_to("[x].txt")
     monkeypatch.chdir(tmp_path / "poems")
     expected = {
         ".": "poems", "old.d/..": "poems", "old.d": "old.d", "*.txt": "text", "[x].txt": "[x]", "a/b*/c": "a",
-        "..a": "text", "a.TXT.XZ": "a", "a.tar.gz": "a", "...": "text", ".gz": "gz",
+        "..a": "text", "a.TXT.XZ": "a", "a.tar.gz": "a", "...": "text", ".gz": "gz", "a.b.txt": "a.b",
+        "link.txt": "link", "/": "text",
     }  # fmt: skip
     assert {name: corpus_name(name) for name in expected} == expected
+    (tmp_path / "poems" / "[x].txt").write_text("x\n")
+    with gather(["link.txt", "[x].txt"]) as found:
+        assert found.name == "link"  # the first of several
 
 
 def test_codecs_that_are_not_text_encodings_are_refused() -> None:
@@ -316,10 +385,12 @@ def test_codecs_that_are_not_text_encodings_are_refused() -> None:
     check_encoding("gb18030")
 
 
-def test_half_a_surrogate_pair_is_not_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-7", "punycode", "unicode-escape", "raw-unicode-escape"])
+def test_half_a_surrogate_pair_is_not_text(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"+2AA-")
-    assert "is not utf-7" in complaint(path, encoding="utf-7")
+    for half in "\ud800", "\udfff":
+        path.write_bytes(f"a{half}b".encode(encoding))
+        assert f"is not {encoding}" in complaint(path, encoding=encoding)
 
 
 @given(st.binary(min_size=1), st.integers(1, 5))
@@ -336,6 +407,22 @@ def test_bytes_are_read_as_they_are(tmp_path_factory: pytest.TempPathFactory, da
         assert reader.utf8
 
 
+@pytest.mark.parametrize("chunk", range(1, 8))
+def test_bytes_are_known_to_be_utf8_whatever_the_pieces(tmp_path: Path, chunk: int) -> None:
+    path = tmp_path / "bytes"
+    for text, valid in (("aé世🎭".encode(), True), ("aé世🎭".encode()[:-1], False), (b"a\xe9" + "世".encode(), False)):
+        path.write_bytes(text)
+        reader = Reader([Source("bytes", path)], unit="byte", chunk=chunk)
+        list(reader)
+        assert reader.utf8 == valid
+    sources = [Source("bad", path), Source("good", tmp_path / "good")]
+    sources[1].path.write_text("good\n")
+    for order in (sources, sources[::-1]):
+        reader = Reader(order, unit="byte", chunk=chunk)
+        list(reader)
+        assert not reader.utf8
+
+
 def test_progress_ends_at_the_size_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(b"abc\n" * 10_000))
@@ -346,8 +433,6 @@ def test_progress_ends_at_the_size_on_disk(tmp_path: Path) -> None:
     assert calls == sorted(calls)
 
 
-@pytest.mark.parametrize("text", ["déjà vu café\n", "“Yes,” she said — it’s true…\n"])
+@pytest.mark.parametrize("text", ["Où?", "déjà vu café\n", "“Yes,” she said — it’s true…\n"])
 def test_a_short_western_text_is_recognised_too(tmp_path: Path, text: str) -> None:
-    from charrnn.data.reading import likely_encoding
-
     assert likely_encoding(text.encode("cp1252")) == "cp1252"

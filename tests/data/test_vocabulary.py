@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.data.vocabulary import Unit, Vocabulary
+from charrnn.data.vocabulary import Unit, Vocabulary, from_codes, to_codes
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 units = st.sampled_from(["char", "byte"])
@@ -19,8 +19,22 @@ def test_decode_undoes_encode(text: str, unit: Unit) -> None:
     vocabulary = Vocabulary.of(text, unit)
     ids = vocabulary.encode(text)
     assert vocabulary.decode_bytes(ids) == text.encode()
-    if unit == "char":
-        assert vocabulary.decode(ids) == text
+    assert vocabulary.decode(ids) == text
+
+
+def test_what_is_unknown_is_one_replacement_character_in_the_text() -> None:
+    assert Vocabulary.of("aé").decode([0, 2, 1, 2]) == "a\ufffdé\ufffd"
+    # The second byte of è is unknown, so its first is no character any more either.
+    vocabulary = Vocabulary.of("aé", "byte")
+    assert vocabulary.decode(vocabulary.encode("aèé")) == "a\ufffd\ufffdé"
+
+
+@given(st.text())
+def test_codes_are_the_numbers_of_the_characters_halves_of_pairs_too(text: str) -> None:
+    codes = to_codes(text, "char")
+    assert codes.tolist() == [ord(character) for character in text]
+    assert from_codes(codes) == from_codes(codes.astype("i8")) == text
+    assert to_codes(text, "byte").tobytes() == text.encode("utf-8", "surrogatepass")
 
 
 @given(texts, texts, units)
@@ -41,6 +55,23 @@ def test_counts_are_those_of_a_counter(text: str) -> None:
     vocabulary = Vocabulary.of(text)
     assert dict(zip(map(chr, vocabulary.codes), vocabulary.counts, strict=True)) == Counter(text)
     assert list(vocabulary.codes) == sorted(map(ord, set(text)))
+
+
+@given(texts, units)
+def test_how_often_its_characters_occur_does_not_make_a_vocabulary_another(text: str, unit: Unit) -> None:
+    one, other = Vocabulary.of(text, unit), Vocabulary.of(text * 2, unit)
+    assert one == other
+    assert hash(one) == hash(other)
+    assert not text or one.counts != other.counts
+
+
+@given(texts, texts)
+def test_the_index_of_a_character_is_its_place_or_that_of_unknown(known: str, text: str) -> None:
+    vocabulary = Vocabulary.of(known)
+    order = sorted(set(known))
+    assert [vocabulary.index(character) for character in order] == list(range(len(order)))
+    assert {vocabulary.index(character) for character in set(text) - set(known)} <= {vocabulary.unknown}
+    assert [vocabulary.character(vocabulary.index(character)) for character in order] == order
 
 
 @given(texts, texts, units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -241,13 +242,70 @@ def test_a_large_model_has_threads_to_choose_from_as_many_as_cores(
     checkpoint = tiny_checkpoint(hidden_size=256, num_layers=3)
     products = 5 * 4 * 256 * 256 + 256 * len(checkpoint.vocabulary)
     for cores, expected in ((1, 1), (2, 2), (64, products // native_engine._PER_THREAD)):
-        monkeypatch.setattr(native_engine.os, "sched_getaffinity", lambda _, cores=cores: range(cores))
+        allowed = {0: range(cores)}  # to this process
+        monkeypatch.setattr(native_engine.os, "sched_getaffinity", allowed.__getitem__)
         engine = NativeEngine.from_checkpoint(checkpoint)
         assert (engine.num_bytes, engine._choices) == (products, (1, expected))
+    monkeypatch.delattr(native_engine.os, "sched_getaffinity")  # as on a Mac
+    for count, expected in ((2, 2), (None, 1)):
+        monkeypatch.setattr(native_engine.os, "cpu_count", lambda count=count: count)
+        assert NativeEngine.from_checkpoint(checkpoint)._choices == (1, expected)
     assert engine.block(1) == 600_000_000 // products
     assert engine.block(100) == 600_000_000 // (100 * products)
     assert engine.block(10_000) == 1
     assert NativeEngine.from_checkpoint(tiny_checkpoint()).block(64) == 512 // 64 + 8  # the stop strings of many
+
+
+@pytest.mark.parametrize("connections", ["residual", "dense"])
+def test_the_weights_that_a_character_takes_are_those_of_all_states_below(
+    tiny_checkpoint: Make, connections: str
+) -> None:
+    engine = NativeEngine.from_checkpoint(tiny_checkpoint(num_layers=3, connections=connections))
+    # Each of 3 layers reads itself and the 0, 1, 2 below it; the output reads all 3.
+    assert engine.num_bytes == (3 + 0 + 1 + 2) * 4 * 12 * 12 + 3 * 12 * engine.symbols
+
+
+def test_one_slow_call_is_chance_and_a_call_is_timed_by_all_the_characters_of_its_batch(
+    tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, used, takes = [0.0], [], [{1: 1.0, 2: 2.0}]
+
+    def kernel(model: object, threads: int, *rest: object) -> None:
+        used.append(threads)
+        clock[0] += takes[0][threads]
+
+    monkeypatch.setattr(native_engine.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(native_engine, "_native", SimpleNamespace(model=lambda *_: None, run=kernel, draw=kernel))
+    monkeypatch.setattr(native_engine, "_WORTH_STARTING", 0)
+    engine = NativeEngine.from_checkpoint(tiny_checkpoint())
+    engine._choices = (1, 2)
+    state = engine.initial_state(8)
+    alphabet = Alphabet(tiny_checkpoint().vocabulary)
+    frontier = Frontier(np.zeros((8, engine.symbols), np.float32), state, alphabet.start(8))
+    for call in (
+        lambda: engine.run(np.zeros((4, 8), np.int64), state),
+        lambda: engine.draw(4, frontier, [np.random.default_rng(0)] * 8, alphabet, 1.0),
+    ):
+        engine._seconds.clear()
+        call()
+        call()
+        assert engine._seconds == {1: 1 / 32, 2: 2 / 32}
+    takes[0] = {1: 1000.0, 2: 2.0}
+    del used[:]
+    for _ in range(10):
+        call()
+    assert used == [1] * 8 + [2] * 2  # 1.1 ** 8 is more than 2
+
+
+def test_the_likeliest_that_tie_are_drawn_alike_however_cold_it_is(tiny_checkpoint: Make) -> None:
+    engine, alphabet = NativeEngine.from_checkpoint(tiny_checkpoint()), Alphabet(tiny_checkpoint().vocabulary)
+    logits = np.zeros((1, engine.symbols), np.float32)
+    logits[0, [2, 5]] = 3
+    frontier = Frontier(logits, engine.initial_state(1), alphabet.start(1))
+    for temperature in (1e-310, 1e-300, 1e-30, 0.01):
+        generators = [np.random.default_rng(seed) for seed in range(40)]
+        drawn = {int(engine.draw(1, frontier, [each], alphabet, temperature)[0][0, 0]) for each in generators}
+        assert drawn == {2, 5}
 
 
 def test_the_last_character_with_any_probability_is_drawn_at_the_edge_and_masked_ones_never(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from charrnn.cells import CELLS
-from charrnn.checkpoint import Checkpoint
+from charrnn.checkpoint import LARGEST_WEIGHT, Checkpoint
 from charrnn.decoding.engine import engine_for
 from charrnn.decoding.filters import log_softmax
 from charrnn.decoding.numpy_engine import NumpyEngine
@@ -51,8 +51,9 @@ def test_agrees_with_torch(
     for t in range(T):
         logits, state = ours.step(ids[t, :1], state)
         np.testing.assert_allclose(log_softmax(logits), expected_log[t, :1], atol=1e-4)
-    window, _ = ours.run(ids[:, :1], ours.initial_state(1))
-    np.testing.assert_allclose(log_softmax(window), expected_log[:, :1], atol=1e-4)
+    for length in (1, T):
+        window, _ = ours.run(ids[:length, :1], ours.initial_state(1))
+        np.testing.assert_allclose(log_softmax(window), expected_log[:length, :1], atol=1e-4)
 
 
 def test_residual_input_of_the_hidden_size_is_added(tiny_checkpoint: Make) -> None:
@@ -62,6 +63,30 @@ def test_residual_input_of_the_hidden_size_is_added(tiny_checkpoint: Make) -> No
     expected, _ = torchs.run(ids, torchs.initial_state(2))
     found, _ = ours.run(ids, ours.initial_state(2))
     np.testing.assert_allclose(log_softmax(found), log_softmax(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("connections", ["plain", "residual", "dense"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("tie_weights", [False, True])
+@pytest.mark.parametrize("alike", [False, True])  # all of one sign add up to the most
+def test_with_the_largest_weights_that_a_checkpoint_may_have_nothing_overflows(
+    tiny_checkpoint: Make, cell: str, connections: str, layer_norm: bool, tie_weights: bool, alike: bool
+) -> None:
+    how = {"cell": cell, "connections": connections, "layer_norm": layer_norm, "tie_weights": tie_weights}
+    checkpoint = tiny_checkpoint(hidden_size=64, num_layers=4, **how)
+    for array in checkpoint.weights.values():
+        array[:] = LARGEST_WEIGHT * (1 if alike else np.sign(array))
+    for ordered in (False, True):
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            engine = NumpyEngine(
+                checkpoint.config.model, len(checkpoint.vocabulary), checkpoint.weights, ordered=ordered
+            )
+            ids = np.random.default_rng(0).integers(0, engine.symbols, (9, 2))
+            logits, state = engine.run(ids, engine.initial_state(2))
+            more, _ = engine.step(ids[0], state)
+        assert np.isfinite(logits).all()
+        assert np.isfinite(more).all()
 
 
 @pytest.mark.parametrize("kind", [NumpyEngine, TorchEngine])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from charrnn.evaluation.ngram import NGram
 from charrnn.evaluation.surprisal import Ids
 from charrnn.model.network import CharRNN
 from charrnn.training import dynamic
-from charrnn.training.dynamic import Adaptation, Readers, adapt, reader_of, surprisals_on_the_way
+from charrnn.training.dynamic import Adaptation, Readers, Recounter, adapt, reader_of, surprisals_on_the_way
+from charrnn.training.learner import STRETCH
 
 Make = Callable[..., Checkpoint]
 FAST = Adaptation(learning_rate=0.01, window=8)
@@ -121,9 +124,12 @@ def test_the_adapted_model_knows_the_text_and_the_first_one_is_as_it_was(tiny_ch
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("length", [2, 40])
-def test_an_ngram_model_predicts_by_all_that_it_was_made_of_and_has_read_till_it_counted_last(length: int) -> None:
-    model = counted(np.random.default_rng(1).integers(0, 9, length), order=5)
-    ids = np.random.default_rng(2).integers(0, 9, 60)
+@pytest.mark.parametrize("symbols", [2, 9])  # of few, even the longest contexts come again
+def test_an_ngram_model_predicts_by_all_that_it_was_made_of_and_has_read_till_it_counted_last(
+    length: int, symbols: int
+) -> None:
+    model = counted(np.random.default_rng(1).integers(0, symbols, length), order=5)
+    ids = np.random.default_rng(2).integers(0, symbols, 60)
     expected = []
     for start in range(0, 60, 8):
         read = ids[: start - start % 16]
@@ -141,6 +147,22 @@ def test_counts_learn_from_a_text_of_a_few_hundred_characters_already() -> None:
     ids = np.tile(np.arange(9), 40)
     model = counted(np.random.default_rng(1).integers(0, 9, 300))
     assert adapt(model, ids, 360)[1].nats_per_char < 0.7 * evaluate(model, ids, 360).nats_per_char
+
+
+def test_a_long_text_is_counted_anew_when_a_share_of_it_was_read_and_a_short_one_not_sooner_than_it_is_worth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dynamic, "LEAST_READ", 16)
+    monkeypatch.setattr(dynamic, "READ_SHARE", 1 / 2)
+    reader = Recounter(counted(np.zeros(10, np.uint8)))
+    lengths = []
+    for _ in range(20):
+        reader.predict(np.zeros(5, np.int64))
+        reader.learn(np.zeros(5, np.int64))
+        lengths.append(len(reader.checkpoint.weights[TEXT]))
+        assert len(reader.adapted().weights[TEXT]) == 10 + 5 * len(lengths)
+    # Due after 16, 16 (half of 30 is less), 25 and 38 characters more: at the end of the window that has the last.
+    assert lengths == [10] * 3 + [30] * 4 + [50] * 5 + [75] * 8
 
 
 class Always:
@@ -247,3 +269,56 @@ def test_learning_that_only_makes_things_worse_is_no_result(tiny_checkpoint: Mak
     strange.weights["head.bias"][:] = np.linspace(0, 60, len(strange.weights["head.bias"]))
     worse = np.zeros(1500, np.int64)
     assert adapt(strange, worse, 1500)[1].nats_per_char > 2 * np.log(9)
+
+
+def test_a_network_whose_figures_are_no_longer_numbers_ends_the_reading_there_and_then(tiny_checkpoint: Make) -> None:
+    told: list[int] = []
+    with pytest.raises(DivergedError, match="rate"):
+        adapt(
+            tiny_checkpoint(),
+            np.arange(900) % 9,
+            900,
+            settings=Adaptation(learning_rate=1e39, window=8),
+            progress=lambda done, total: told.append(done),
+        )
+    assert told == [8]  # what was scored before its first step
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "diverged"),
+    [
+        (0, 9, False),  # of 32 characters 9.05 of such a cost are two guesses among all
+        (0, 10, True),  # that the text began so well is no measure
+        (15, 10, False),  # that it began worse than a guess is: nothing was learnt yet
+        (15, 29, False),
+        (15, 31, True),
+    ],
+)
+def test_learning_has_diverged_where_a_stretch_costs_twice_a_guess_or_twice_what_the_first_window_did(
+    tiny_checkpoint: Make, first: int, rest: int, diverged: bool
+) -> None:
+    model = tiny_checkpoint()
+    for array in model.weights.values():
+        array[:] = 0
+    V = len(model.vocabulary)
+    model.weights["head.bias"][0] = 2 * np.log(V) * 32 / 9.05  # what all but the first symbol cost; that is free
+    ids = np.concatenate([np.arange(32) >= 32 - costly for costly in (first, *[rest] * 99)]).astype(np.int64)
+    reader = reader_of(model, Adaptation(learning_rate=0.0), "cpu")
+    scored = []
+    try:
+        for start, _ in surprisals_on_the_way(reader, ids, NEWLINE, 32):
+            scored.append(start // 32)
+    except DivergedError:
+        assert diverged
+        assert len(scored) == STRETCH
+    else:
+        assert not diverged
+        assert len(scored) == 100
+
+
+def test_nothing_is_said_while_it_reads(tiny_checkpoint: Make, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(partial(torch.set_warn_always, torch.is_warn_always_enabled()))
+    torch.set_warn_always(True)  # not only the first time, which another test may have been
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapt(Ensemble((tiny_checkpoint(), counted(np.arange(30) % 9))), np.arange(300) % 9, 300)
