@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from charrnn.cli import main
 from charrnn.errors import ResourceError
 from charrnn.training.group import Group
 from charrnn.training.trainer import Trainer
 
-group = Group.launched()
-disasters = json.loads(os.environ.get("DISASTERS", "[]"))
-advance = Trainer._advance
+
+def beset(disasters: list[Any]) -> None:
+    """Let what is written come to pass."""
+    group, advance = Group.launched(), Trainer._advance
+
+    def advance_or_not(trainer: Trainer) -> None:
+        if group.restarts < len(disasters):
+            rank, step, what = disasters[group.restarts]
+            if (group.rank, trainer.step) == (rank, step):
+                if isinstance(what, str):
+                    raise ResourceError(what)
+                os.kill(os.getpid(), what)
+        advance(trainer)
+
+    Trainer._advance = advance_or_not  # type: ignore[method-assign]
 
 
-def advance_or_not(trainer: Trainer) -> None:
-    if group.restarts < len(disasters):
-        rank, step, what = disasters[group.restarts]
-        if (group.rank, trainer.step) == (rank, step):
-            if isinstance(what, str):
-                raise ResourceError(what)
-            os.kill(os.getpid(), what)
-    advance(trainer)
-
-
-Trainer._advance = advance_or_not  # type: ignore[method-assign]
-main()
+if __name__ == "__main__":
+    beset(json.loads(os.environ.get("DISASTERS", "[]")))
+    main()

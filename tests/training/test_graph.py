@@ -282,7 +282,7 @@ def test_after_a_broken_capture_the_next_step_runs_where_the_others_did(monkeypa
 
 def test_a_run_as_on_a_gpu_goes_on_bit_for_bit_and_also_elsewhere(corpus, played, tmp_path, monkeypatch):
     def as_on(compute):
-        monkeypatch.setattr(session, "choose_compute", lambda device, precision: compute)
+        monkeypatch.setattr(session, "choose_compute", lambda device, precision, local: compute)
 
     gpu, cpu = ScalingCompute(CPU, "fp32"), Compute(CPU, "fp32")
     as_on(gpu)
@@ -314,7 +314,7 @@ def test_a_run_as_on_a_gpu_goes_on_bit_for_bit_and_also_elsewhere(corpus, played
 def test_reports_validations_and_saves_leave_every_tensor_where_a_captured_step_expects_it(
     corpus, played, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(session, "choose_compute", lambda device, precision: GraphCompute(CPU, "fp32"))
+    monkeypatch.setattr(session, "choose_compute", lambda device, precision, local: GraphCompute(CPU, "fp32"))
     running = session.begin(corpus, config(save_every="15"), root=tmp_path / "runs")
     ours = running.trainer
 
