@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
-from charrnn.inspection.axes import axis_of
+from charrnn.inspection.axes import axis_of, label
 from charrnn.inspection.report import (
     Bars,
     Block,
@@ -120,8 +120,8 @@ def _bars(console: Console, block: Bars) -> None:
 
 
 def _label(branch: Branch) -> Text:
-    label = Text(("* " if branch.best else "") + show(branch.text), "bold" if branch.best else "")
-    return label.append(f"  {branch.remark}", "dim")
+    said = Text(("* " if branch.best else "") + show(branch.text), "bold" if branch.best else "")
+    return said.append(f"  {branch.remark}", "dim")
 
 
 def _tree(branch: Branch, tree: RichTree) -> RichTree:
@@ -157,7 +157,7 @@ def _painted(console: Console, block: Painted) -> None:
         console.print(text)
         if not coloured and any(level for _, level in row):
             console.print(Text("".join(_digit(level).ljust(cell_len(sign)) for sign, level in row), no_wrap=True))
-    scale = f"{block.scale}: {block.low:g} to {block.high:g}"
+    scale = f"{block.scale}: {label(block.low)} to {label(block.high)}"
     if not coloured:
         scale += f"; below the text, 1 to {LEVELS} is weak to strong" + ("; a to i: negative" if block.low < 0 else "")
     console.print(Text(scale, "dim"))
@@ -189,8 +189,8 @@ def _chart(console: Console, chart: Chart) -> None:
         for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
             if across.holds(x) and up.holds(y):
                 row, column = round((1 - up.at(y)) * (height - 1)), round(across.at(x) * (width - 1))
-                label = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
-                _write(grid[row], column, show(label))
+                sign = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
+                _write(grid[row], column, show(sign))
     console.print(Text(f"{chart.title}: {chart.y_label} (up) against {chart.x_label}", "bold"))
     ends = {0: f"{up.high:.3g}", height - 1: f"{up.low:.3g}"}
     for k, line in enumerate(grid):

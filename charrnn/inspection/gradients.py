@@ -98,9 +98,9 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
     for name, each in zip(names, subjects, strict=True):
         norms, count = profile(each, reach, places)
         faded = np.flatnonzero(norms["input"] < norms["input"][0] / 100)
-        reached = f"is more than 1 % of that at k = 1 for {reach} characters"
+        reached = f"is more than 1 % of that at k = 1 for {reach:,} characters"
         if len(faded):
-            reached = f"falls below 1 % of that at k = 1 after {faded[0] + 1} characters"
+            reached = f"falls below 1 % of that at k = 1 after {faded[0] + 1:,} characters"
         models.append(
             {
                 "checkpoint": str(each.checkpoint.path),

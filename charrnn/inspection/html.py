@@ -104,7 +104,8 @@ def _painted(block: Painted) -> str:
         if size > BUDGET:
             break
     left = len(block.symbols) - len(spans)
-    scale = f"{block.scale}: {block.low:g} to {block.high:g}" + (f"; {left:,} characters left out here" if left else "")
+    scale = f"{block.scale}: {label(block.low)} to {label(block.high)}"
+    scale += f"; {left:,} characters left out here" if left else ""
     return f'<div class="text">{"".join(spans)}</div><p><small>{escape(scale)}</small></p>'
 
 

@@ -147,7 +147,11 @@ def shown(text: str) -> str:
 
 
 def number(value: float | int) -> str:
-    """A number as tables show it: whole ones in full, others to four figures."""
+    """A number as tables show it: whole ones in full, others to four figures; zero has no sign.
+
+    >>> number(13_324_314), number(0.00012), number(-0.0)
+    ('13,324,314', '1.20e-04', '0')
+    """
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:,.4g}"
+    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:z,.4g}"
