@@ -31,6 +31,8 @@ from charrnn.visible import show
 
 MARKS = "ox+*#@"
 LEVELS = 9
+#: Columns by which a level of a tree is indented, and those that are left to its texts.
+GUIDE, ROOM = 4, 32
 #: Of a word in a heading over numbers, so much stands on one line; only names of runs are longer.
 LONGEST_WORD = 12
 
@@ -55,8 +57,7 @@ def _block(console: Console, block: Block) -> None:
         case Bars():
             _bars(console, block)
         case Tree():
-            console.print(Text(show(block.title), "bold"))
-            console.print(_tree(block.root, RichTree(_label(block.root))))
+            _tree(console, block)
 
 
 def _table(console: Console, block: Table) -> None:
@@ -119,15 +120,29 @@ def _bars(console: Console, block: Bars) -> None:
         console.print(Text(f"{name}{' ' * (widest - cell_len(name))} {share:7.1%} {bar}".rstrip(), no_wrap=True))
 
 
+def _tree(console: Console, block: Tree) -> None:
+    """Branches have room for their texts: what lies deeper follows below, as a tree of its own with a number."""
+    console.print(Text(show(block.title), "bold"))
+    levels = max(1, (console.width - ROOM) // GUIDE)
+    pieces = [block.root]
+    for n, piece in enumerate(pieces):  # to which each adds what it has no room for
+        label = Text(f"\n({n}) ", "dim").append(_label(piece)) if n else _label(piece)
+        console.print(_grown(piece, RichTree(label), levels, pieces))
+
+
+def _grown(branch: Branch, tree: RichTree, levels: int, pieces: list[Branch]) -> RichTree:
+    for child in branch.children:
+        if levels == 1 and child.children:
+            tree.add(_label(child).append(f"  goes on at ({len(pieces)})", "dim"))
+            pieces.append(child)
+        else:
+            _grown(child, tree.add(_label(child)), levels - 1, pieces)
+    return tree
+
+
 def _label(branch: Branch) -> Text:
     said = Text(("* " if branch.best else "") + show(branch.text), "bold" if branch.best else "")
     return said.append(f"  {branch.remark}", "dim")
-
-
-def _tree(branch: Branch, tree: RichTree) -> RichTree:
-    for child in branch.children:
-        _tree(child, tree.add(_label(child)))
-    return tree
 
 
 def _rows(block: Painted, width: int) -> Iterator[list[tuple[str, int]]]:

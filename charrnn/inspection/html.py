@@ -45,8 +45,9 @@ th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--faint); }
 th { text-align: left; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 td bdi { display: inline-block; margin-right: 1em; white-space: pre; }
 .key bdi { display: inline-block; margin-right: 1.5em; }
-td, li { font-family: ui-monospace, monospace; } ul { list-style: none; border-left: 1px solid var(--faint); }
-li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
+td, li { font-family: ui-monospace, monospace; }
+.tree { overflow-x: auto; } ul { list-style: none; border-left: 1px solid var(--faint); padding-left: 1.5em; }
+li { min-width: 20em; overflow-wrap: anywhere; } li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
 svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
 """ + "".join(
@@ -85,7 +86,7 @@ def _block(block: Block) -> str:
         case Bars():
             return _bars(block)
         case Tree():
-            return f"<h2>{escape(block.title)}</h2><ul>{_branch(block.root)}</ul>"
+            return f'<h2>{escape(block.title)}</h2><div class="tree" tabindex="0"><ul>{_branch(block.root)}</ul></div>'
 
 
 def _painted(block: Painted) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from charrnn.cli.render import render
 from charrnn.inspection.html import WIDTH, page
-from charrnn.inspection.report import Block, Chart, Painted, Report, Series, Table
+from charrnn.inspection.report import Block, Branch, Chart, Painted, Report, Series, Table, Tree
 
 CELLS = Table(
     ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"],
@@ -78,6 +78,21 @@ def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
     middles = [float(x) for x in re.findall(r'class="mark" x="([\d.]+)"', html)]
     assert [n for n, x in zip((22, 24), middles, strict=True) if not 4 * n <= x <= WIDTH - 4 * n] == []
     assert ">1,000,000</text>" in html
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_tree_of_any_depth_has_every_branch_and_breaks_none(width: int) -> None:
+    root, texts = Branch("end", "0.1"), ["end  0.1"]
+    for n in range(60):
+        side = Branch(f"side{n}", "0.0123, dropped")
+        root = Branch(f"trunk{n}", "0.5", n % 2 == 0, [root, side])
+        texts += [f"trunk{n}  0.5", f"side{n}  0.0123, dropped"]
+    lines = printed(Tree("Tree", root), width).splitlines()[2:]
+    assert max(map(len, lines)) <= width
+    goes_on = re.findall(r"(\w+)  0.5  goes on at \((\d+)\)", "\n".join(lines))
+    assert goes_on == [(trunk, n) for n, trunk in re.findall(r"^\((\d+)\) [* ]*(\w+)", "\n".join(lines), re.M)]
+    whole = [line.lstrip("│├└─ *") for line in lines if line and not line.startswith("(")]
+    assert sorted(line.split("  goes on")[0] for line in whole) == sorted(texts)
 
 
 def test_a_painted_text_in_a_terminal_without_colour_has_digits() -> None:
