@@ -17,11 +17,11 @@ from charrnn.evaluation.evaluator import evaluate
 from charrnn.inspection import VIEWS, inspect
 from charrnn.inspection.activations import activations
 from charrnn.inspection.axes import axis_of
-from charrnn.inspection.beam import search
+from charrnn.inspection.beam import Node, search, verdict
 from charrnn.inspection.cells import clamp_bits
 from charrnn.inspection.embeddings import cosines, principal_components
 from charrnn.inspection.html import page
-from charrnn.inspection.report import Branch, Chart, Note, Painted, Report, Series, Table, Tree
+from charrnn.inspection.report import Branch, Chart, Note, Painted, Report, Series, Table, Tree, shown
 from charrnn.inspection.subject import Subject
 
 Model = Callable[..., Checkpoint]
@@ -173,6 +173,43 @@ def test_beam_document_is_a_tree(model: Model) -> None:
     assert sum(node["best"] for node in nodes) == len(document["beam"]["text"]) == 5
     steps = sum(map(math.log, document["beam"]["steps"]))
     assert steps == pytest.approx(document["beam"]["log_probability"])
+
+
+def test_the_same_text_is_not_dropped_by_a_beam_that_finds_it_with_other_noise() -> None:
+    def text(symbols: str, total: float) -> list[Node]:
+        return [Node(n, n - 1, ord(symbol), total / len(symbols), total) for n, symbol in enumerate(symbols, 1)]
+
+    assert verdict(text("ab", -4.0), text("ab", -4.0 + 3e-6)) == "Both find the same text here."
+    assert verdict(text("ab", -4.0), text("ac", -4.0 + 3e-6)).endswith("equally probable.")
+    assert verdict(text("ab", -4.0), text("ac", -4.7)).startswith("The beam's text is 2.01 times")
+    assert verdict(text("ab", -4.7), text("ac", -4.0)).startswith("The greedy text is 2.01 times")
+
+
+@pytest.mark.parametrize("width", [1, 2, 8])
+def test_the_greedy_path_is_whole_in_the_tree_and_step_by_step(model: Model, width: int) -> None:
+    checkpoint = model()
+    for name in ("embedding.weight", "layers.0.weight_ih_l0", "layers.1.weight_ih_l0", "head.weight"):
+        checkpoint.weights[name] *= 4  # so that what is read matters, and what is likely first may lead astray
+    dropped = 0
+    for prompt in ("He", "saw", "12 of", "(", "went."):
+        report = inspect("beam", Subject.of(checkpoint, ""), prompt, width=width, depth=8)
+        greedy, (tree,) = report.document["greedy"], [block for block in report.blocks if isinstance(block, Tree)]
+        found, branch = "", tree.root
+        while following := [child for child in branch.children if "greedy" in child.remark]:
+            (branch,) = following
+            found += branch.text
+            dropped += "greedy, dropped" in branch.remark
+        assert found == shown(greedy["text"])
+        kept = "".join(node["character"] for node in report.document["nodes"] if node["greedy"])
+        assert greedy["text"].startswith(kept)
+        assert (kept == greedy["text"]) == ("alone" not in branch.remark)
+        steps = next(block for block in report.blocks if isinstance(block, Table) and "step" in block.columns)
+        for search_, at in (("beam", 1), ("greedy", 4)):
+            outcome = report.document[search_]
+            assert "".join(str(row[at]) for row in steps.rows) == shown(outcome["text"])
+            assert [row[at + 1] for row in steps.rows] == outcome["steps"]
+            assert steps.rows[-1][at + 2] == outcome["log_probability"]
+    assert (dropped > 0) == (width > 1)
 
 
 def test_principal_components_of_a_plane() -> None:
