@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from collections.abc import Sequence
 
 from charrnn.inspection.axes import axis_of, label
+from charrnn.inspection.budget import cut, parts, share
 from charrnn.inspection.report import (
     Bars,
     Block,
@@ -22,8 +24,8 @@ from charrnn.inspection.report import (
 )
 from charrnn.visible import show
 
-#: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
-BUDGET = 1_600_000
+#: Bytes that all blocks may take, so that the file stays below 2 MB whatever it is of.
+BUDGET = 1_950_000
 #: Steps of the colour scale, each way.
 LEVELS = 10
 
@@ -65,12 +67,27 @@ def escape(text: str) -> str:
 def page(report: Report, subtitle: str = "") -> str:
     """The whole file."""
     title = escape(report.title)
-    body = "\n".join(_block(block) for block in report.blocks)
+    body = "\n".join(_fitted(report.blocks))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} · charrnn</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
         f"<body><h1>{title}</h1><p><small>{escape(subtitle)}</small></p>\n{body}\n</body></html>\n"
     )
+
+
+def _fitted(blocks: Sequence[Block]) -> list[str]:
+    """The blocks; what the budget does not hold is left out, and said to be."""
+    drawn = [_block(block) for block in blocks]
+    room = share([len(text.encode()) for text in drawn], BUDGET)
+    for n, block in enumerate(blocks):
+        whole, what = parts(block)
+        kept = whole
+        while kept and (size := len(drawn[n].encode())) > room:
+            kept = int(0.98 * kept * room / size)
+            shorter = cut(block, kept)
+            left = whole - parts(shorter)[0]
+            drawn[n] = f"{_block(shorter)}<p><small>{left:,} of {whole:,} {what} left out here</small></p>"
+    return drawn
 
 
 def _block(block: Block) -> str:
@@ -90,10 +107,8 @@ def _block(block: Block) -> str:
 
 
 def _painted(block: Painted) -> str:
-    """One span a character, which the pointer and the Tab key reach; what the budget does not hold is left out, and
-    said to be."""
+    """One span a character, which the pointer and the Tab key reach."""
     spans: list[str] = []
-    size = 0
     for t, symbol in enumerate(block.symbols):
         step = round(block.level(block.values[t]) * LEVELS)
         name = f' class="{"p" if step > 0 else "m"}{abs(step)}"' if step else ""
@@ -101,12 +116,7 @@ def _painted(block: Painted) -> str:
         sign = glyph(symbol)
         inner = escape(sign) if sign == symbol else f"<i>{escape(sign)}</i>"
         spans.append(f'<span{name} tabindex="0" title="{hover}">{inner}</span>' + ("\n" if symbol == "\n" else ""))
-        size += len(spans[-1].encode())
-        if size > BUDGET:
-            break
-    left = len(block.symbols) - len(spans)
     scale = f"{block.scale}: {label(block.low)} to {label(block.high)}"
-    scale += f"; {left:,} characters left out here" if left else ""
     return f'<div class="text">{"".join(spans)}</div><p><small>{escape(scale)}</small></p>'
 
 
