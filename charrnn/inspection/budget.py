@@ -75,7 +75,7 @@ def _thinned(series: Series, most: int, kind: str) -> Series:
         stretches = [range(k * n // count, (k + 1) * n // count) for k in range(count)]
         kept = [k for stretch in stretches for k in sorted({min(stretch, key=at), max(stretch, key=at)})]
     chosen: dict[str, Any] = {
-        name: [part[k] for k in kept] for name in ("x", "y", "labels") if (part := getattr(series, name))
+        name: [part[k] for k in kept] for name in ("x", "y", "labels", "names") if (part := getattr(series, name))
     }
     return dataclasses.replace(series, **chosen)
 

@@ -50,7 +50,8 @@ td bdi { display: inline-block; margin-right: 1em; white-space: pre; }
 td, li { font-family: ui-monospace, monospace; }
 .tree { overflow-x: auto; } ul { list-style: none; border-left: 1px solid var(--faint); padding-left: 1.5em; }
 li { min-width: 20em; overflow-wrap: anywhere; } li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+svg { display: block; max-width: 100%; height: auto; }
+svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
 svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
 """ + "".join(
     f".p{n} {{ background: rgb(var(--warm) / {n / LEVELS * 0.9:.2f}); }} "
@@ -185,8 +186,7 @@ def _chart(chart: Chart) -> str:
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y, n in points:
-            name = series.labels[n] if series.labels else series.name
-            tip = f"<title>{escape(name)} ({series.x[n]:.4g}, {series.y[n]:.4g})</title>"
+            tip = f"<title>{escape(series.called(n))} ({number(series.x[n])}, {number(series.y[n])})</title>"
             if series.labels:
                 parts.append(_mark(series.labels[n], x, y, tip))
             else:
@@ -195,8 +195,19 @@ def _chart(chart: Chart) -> str:
     said = escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
     return (
         f'<h2>{escape(chart.title)}</h2>{_key(chart)}<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
-        f'aria-label="{said}">{"".join(parts)}</svg>'
+        f'aria-label="{said}">{"".join(parts)}</svg>{_values(chart)}'
     )
+
+
+def _values(chart: Chart) -> str:
+    """What the pointer is told of each point, for those who have none."""
+    rows: list[list[Value]] = [
+        [series.called(n), x, y]
+        for series in chart.series
+        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True))
+    ]
+    table = _table(Table(["point", chart.x_label, chart.y_label], rows))
+    return f"<details><summary>The values as a table</summary>{table}</details>"
 
 
 def _mark(text: str, x: float, y: float, tip: str) -> str:

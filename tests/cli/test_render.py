@@ -66,6 +66,16 @@ def test_a_page_has_items_that_stay_whole_and_headings_above_their_numbers() -> 
     assert '<th class="n">score</th>' in html
 
 
+def test_a_page_has_the_values_of_a_chart_as_a_table_too() -> None:
+    """The pointer alone reaches a title in a picture; a table that opens is there for the keyboard and the ear."""
+    series = [Series("a", [1.0, 12345.0], [0.5, -0.0]), Series("b", [3.0], [0.25], names=["1.37"])]
+    html = page(Report("Title", [Chart("Points", "x", "y", series)]))
+    (table,) = re.findall(r"<details><summary>.*?</summary>(.*?)</details>", html, re.S)
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>.*?</tr>", table)]
+    assert rows == [["point", "x", "y"], ["a", "1", "0.5"], ["a", "12,345", "0"], ["1.37", "3", "0.25"]]
+    assert re.findall(r"<title>(.*?)</title>", html)[1:] == ["a (1, 0.5)", "a (12,345, 0)", "1.37 (3, 0.25)"]
+
+
 def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
     name = "a-run-of-a-long-name, clipped at 1"
     lines = [Series(name, [1.0, 2.0], [1.0, 2.0]), Series("日本", [1.0, 2.0], [2.0, 1.0])]
