@@ -127,6 +127,40 @@ def test_gates_of_extreme_biases_are_open_or_shut(model: Model, text: str) -> No
     assert gates[0, "f"]["left"] == [0.0] * 12
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gates_name_their_units_as_inspect_cell_takes_them(model: Model, text: str, cell: str) -> None:
+    checkpoint = model(cell)
+    bias = checkpoint.weights["layers.1.bias_ih_l0"]
+    bias[3], bias[7] = 100, -100  # of the first gate in layer 1
+    report = inspect("gates", Subject.of(checkpoint, text))
+    shares = {
+        (gate["name"], f"{gate['layer']}.{unit}"): (gate["right"][unit], gate["left"][unit])
+        for gate in report.document["gates"]
+        for unit in range(12)
+    }
+    charts = [block for block in report.blocks if isinstance(block, Chart)]
+    points = {
+        (chart.title.split()[0], series.called(n)): (series.x[n], series.y[n])
+        for chart in charts
+        for series in chart.series
+        for n in range(len(series.x))
+    }
+    assert points == shares
+    tables = [block for block in report.blocks if isinstance(block, Table) and "longest" in block.title]
+    for chart, table in zip(charts, tables, strict=True):
+        gate = chart.title.split()[0]
+        for name, share in ((0, 1), (2, 3)):
+            assert [row[share] for row in table.rows] == [
+                shares[gate, str(row[name])][name // 2] if row[name] else None for row in table.rows
+            ]
+            most = sorted((value[name // 2] for (of, _), value in shares.items() if of == gate), reverse=True)
+            assert [row[share] or 0 for row in table.rows] == most[: len(table.rows)]
+    first, *_ = tables[0].rows
+    assert list(first) == ["1.3", 1.0, "1.7", 1.0]
+    address = re.findall(r"inspect cell ([\d.]+)", " ".join(b.text for b in report.blocks if isinstance(b, Note)))
+    assert inspect("cell", Subject.of(checkpoint, text), *address).title == f"Cell {address[0]}"
+
+
 @pytest.mark.parametrize("address", ["", "3", "a.b", "2.0", "0.12", "-1.0", "0.1.2", "[bold]"])
 def test_a_cell_that_is_not_there_is_one_line(model: Model, text: str, address: str) -> None:
     with pytest.raises(UsageError) as caught:
