@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -38,7 +39,7 @@ STYLE = """
 body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 .text { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
-.text i { font-style: normal; opacity: .35; }
+.text i { font-style: normal; opacity: .35; } em { font: 1em/1 sans-serif; }
 .text span:is(:hover, :focus) { outline: 1px solid; }
 .text span:focus::after { content: attr(title); position: fixed; left: 1rem; bottom: 1rem; padding: .3rem .8rem;
   background: var(--ink); color: var(--page); white-space: pre-wrap; }
@@ -63,6 +64,12 @@ svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; dominant-ba
 def escape(text: str) -> str:
     """A text as HTML shows it; what a browser, or a terminal that is given the file, would obey is made visible."""
     return html.escape(show(text))
+
+
+def written(text: str) -> str:
+    """A text within the page. A mark on its circle is in a font whose marks know their places: that of many fonts with
+    letters of one width lies on the letter that follows."""
+    return re.sub(r"◌[^\x00-\x7f]", r"<em>\g<0></em>", escape(text))
 
 
 def page(report: Report, subtitle: str = "") -> str:
@@ -94,7 +101,7 @@ def _fitted(blocks: Sequence[Block]) -> list[str]:
 def _block(block: Block) -> str:
     match block:
         case Note():
-            return f"<p>{escape(block.text)}</p>"
+            return f"<p>{written(block.text)}</p>"
         case Painted():
             return _painted(block)
         case Table():
@@ -115,7 +122,7 @@ def _painted(block: Painted) -> str:
         name = f' class="{"p" if step > 0 else "m"}{abs(step)}"' if step else ""
         hover = escape(block.hovers[t]) if block.hovers else f"{block.values[t]:.3g}"
         sign = glyph(symbol)
-        inner = escape(sign) if sign == symbol else f"<i>{escape(sign)}</i>"
+        inner = escape(sign) if sign == symbol else f"<i>{written(sign)}</i>"
         spans.append(f'<span{name} tabindex="0" title="{hover}">{inner}</span>' + ("\n" if symbol == "\n" else ""))
     scale = f"{block.scale}: {label(block.low)} to {label(block.high)}"
     return f'<div class="text">{"".join(spans)}</div><p><small>{escape(scale)}</small></p>'
@@ -124,9 +131,9 @@ def _painted(block: Painted) -> str:
 def _table(block: Table) -> str:
     def cell(value: Value) -> str:
         if isinstance(value, tuple):
-            return f"<td>{' '.join(f'<bdi>{escape(item)}</bdi>' for item in value)}</td>"
+            return f"<td>{' '.join(f'<bdi>{written(item)}</bdi>' for item in value)}</td>"
         if isinstance(value, str):
-            return f"<td>{escape(value)}</td>"
+            return f"<td>{written(value)}</td>"
         return f'<td class="n">{"" if value is None else number(value)}</td>'
 
     kinds = (' class="n"' if block.numeric(k) else "" for k in range(len(block.columns)))
@@ -147,7 +154,7 @@ def _bars(block: Bars) -> str:
 
 
 def _branch(branch: Branch) -> str:
-    text = f"<b>{escape(branch.text)}</b>" if branch.best else escape(branch.text)
+    text = f"<b>{written(branch.text)}</b>" if branch.best else written(branch.text)
     children = f"<ul>{''.join(map(_branch, branch.children))}</ul>" if branch.children else ""
     return f"<li>{text} <small>{escape(branch.remark)}</small>{children}</li>"
 

@@ -88,3 +88,23 @@ def test_a_deep_tree_makes_its_box_wide_and_not_the_page(tmp_path: Path) -> None
         return [document.documentElement.scrollWidth <= 1000, box.scrollWidth > 2000,
                 rows.every(row => row.getClientRects().length == 1)].join()"""
     assert browsed(page(Report("Deep", [Tree("Tree", root)])), tmp_path, script).title == "true,true,true"
+
+
+@needs_browser
+def test_a_mark_stands_on_its_own_circle_and_not_on_what_follows(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Checkpoint]
+) -> None:
+    text = "e\u0301a\u0308x" * 3
+    html = page(inspect("text", Subject.of(tiny_checkpoint(Vocabulary.of(text)), text)))
+    script = """
+        const pen = document.createElement("canvas").getContext("2d")
+        const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+        let drawn = 0, outside = 0
+        while (walk.nextNode()) for (const [sign] of walk.currentNode.data.matchAll(/\u25cc\\p{M}/gu)) {
+            pen.font = getComputedStyle(walk.currentNode.parentNode).font
+            const ink = pen.measureText(sign)
+            drawn += 1
+            outside += ink.actualBoundingBoxRight > ink.width + 1
+        }
+        return [drawn > 12, outside].join()"""  # those of the text, and of the table
+    assert browsed(html, tmp_path, script).title == "true,0"
