@@ -53,7 +53,7 @@ td, li { font-family: ui-monospace, monospace; }
 li { min-width: 20em; overflow-wrap: anywhere; } li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
 svg { display: block; max-width: 100%; height: auto; }
 svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
+svg .mark { fill-opacity: 1; font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
 """ + "".join(
     f".p{n} {{ background: rgb(var(--warm) / {n / LEVELS * 0.9:.2f}); }} "
     f".m{n} {{ background: rgb(var(--cool) / {n / LEVELS * 0.9:.2f}); }}\n"
@@ -192,13 +192,14 @@ def _chart(chart: Chart) -> str:
         if chart.kind == "lines":
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<g fill="{colour}" fill-opacity=".6">')
         for x, y, n in points:
             tip = f"<title>{escape(series.called(n))} ({number(series.x[n])}, {number(series.y[n])})</title>"
             if series.labels:
                 parts.append(_mark(series.labels[n], x, y, tip))
             else:
-                at = f'cx="{x:.1f}" cy="{y:.1f}"'
-                parts.append(f'<circle {at} r="3" fill="{colour}" fill-opacity=".6">{tip}</circle>')
+                parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3">{tip}</circle>')
+        parts.append("</g>")
     said = escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
     return (
         f'<h2>{escape(chart.title)}</h2>{_key(chart)}<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
