@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
-from charrnn.inspection.axes import axis_of
+from charrnn.inspection.axes import axis_of, label
 from charrnn.inspection.report import (
     Bars,
     Block,
@@ -31,6 +31,8 @@ from charrnn.visible import show
 
 MARKS = "ox+*#@"
 LEVELS = 9
+#: Columns by which a level of a tree is indented, and those that are left to its texts.
+GUIDE, ROOM = 4, 32
 #: Of a word in a heading over numbers, so much stands on one line; only names of runs are longer.
 LONGEST_WORD = 12
 
@@ -55,8 +57,7 @@ def _block(console: Console, block: Block) -> None:
         case Bars():
             _bars(console, block)
         case Tree():
-            console.print(Text(show(block.title), "bold"))
-            console.print(_tree(block.root, RichTree(_label(block.root))))
+            _tree(console, block)
 
 
 def _table(console: Console, block: Table) -> None:
@@ -119,15 +120,29 @@ def _bars(console: Console, block: Bars) -> None:
         console.print(Text(f"{name}{' ' * (widest - cell_len(name))} {share:7.1%} {bar}".rstrip(), no_wrap=True))
 
 
-def _label(branch: Branch) -> Text:
-    label = Text(("* " if branch.best else "") + show(branch.text), "bold" if branch.best else "")
-    return label.append(f"  {branch.remark}", "dim")
+def _tree(console: Console, block: Tree) -> None:
+    """Branches have room for their texts: what lies deeper follows below, as a tree of its own with a number."""
+    console.print(Text(show(block.title), "bold"))
+    levels = max(1, (console.width - ROOM) // GUIDE)
+    pieces = [block.root]
+    for n, piece in enumerate(pieces):  # to which each adds what it has no room for
+        label = Text(f"\n({n}) ", "dim").append(_label(piece)) if n else _label(piece)
+        console.print(_grown(piece, RichTree(label), levels, pieces))
 
 
-def _tree(branch: Branch, tree: RichTree) -> RichTree:
+def _grown(branch: Branch, tree: RichTree, levels: int, pieces: list[Branch]) -> RichTree:
     for child in branch.children:
-        _tree(child, tree.add(_label(child)))
+        if levels == 1 and child.children:
+            tree.add(_label(child).append(f"  goes on at ({len(pieces)})", "dim"))
+            pieces.append(child)
+        else:
+            _grown(child, tree.add(_label(child)), levels - 1, pieces)
     return tree
+
+
+def _label(branch: Branch) -> Text:
+    said = Text(("* " if branch.best else "") + show(branch.text), "bold" if branch.best else "")
+    return said.append(f"  {branch.remark}", "dim")
 
 
 def _rows(block: Painted, width: int) -> Iterator[list[tuple[str, int]]]:
@@ -157,7 +172,7 @@ def _painted(console: Console, block: Painted) -> None:
         console.print(text)
         if not coloured and any(level for _, level in row):
             console.print(Text("".join(_digit(level).ljust(cell_len(sign)) for sign, level in row), no_wrap=True))
-    scale = f"{block.scale}: {block.low:g} to {block.high:g}"
+    scale = f"{block.scale}: {label(block.low)} to {label(block.high)}"
     if not coloured:
         scale += f"; below the text, 1 to {LEVELS} is weak to strong" + ("; a to i: negative" if block.low < 0 else "")
     console.print(Text(scale, "dim"))
@@ -189,8 +204,8 @@ def _chart(console: Console, chart: Chart) -> None:
         for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
             if across.holds(x) and up.holds(y):
                 row, column = round((1 - up.at(y)) * (height - 1)), round(across.at(x) * (width - 1))
-                label = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
-                _write(grid[row], column, show(label))
+                sign = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
+                _write(grid[row], column, show(sign))
     console.print(Text(f"{chart.title}: {chart.y_label} (up) against {chart.x_label}", "bold"))
     ends = {0: f"{up.high:.3g}", height - 1: f"{up.low:.3g}"}
     for k, line in enumerate(grid):

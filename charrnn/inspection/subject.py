@@ -76,7 +76,7 @@ class Subject:
         """Raises TextError where the text is shorter than a view needs."""
         if len(self.ids) < characters:
             raise TextError(
-                f"{self.name}: has {len(self.ids)} characters, this view needs {characters}; name a longer --text"
+                f"{self.name}: has {len(self.ids):,} characters, this view needs {characters:,}; name a longer --text"
             )
 
     @property

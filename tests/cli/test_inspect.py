@@ -111,6 +111,13 @@ def test_novelty_of_a_copy_and_of_something_new(workplace: Corpus) -> None:
     assert drawn == json.loads(run("novelty", "--length", "30", "--seed", "3", "--json")[0])
 
 
+def test_thousands_are_set_apart_wherever_characters_are_counted(workplace: Corpus) -> None:
+    Path("copy.txt").write_text(workplace.text("train", 100, 1600), encoding="utf-8")
+    said = " ".join(run("novelty", "--text", "copy.txt")[0].split())
+    assert said.count("1,500 characters") == 2  # all of them, and the longest stretch copied
+    assert "1500" not in said
+
+
 def test_errors_are_one_line_and_have_their_kind() -> None:
     for error, arguments in (
         (UsageError, ["cell", "9.9"]),

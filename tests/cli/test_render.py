@@ -10,7 +10,7 @@ from rich.console import Console
 
 from charrnn.cli.render import render
 from charrnn.inspection.html import WIDTH, page
-from charrnn.inspection.report import Block, Chart, Painted, Report, Series, Table
+from charrnn.inspection.report import Block, Branch, Chart, Painted, Report, Series, Table, Tree
 
 CELLS = Table(
     ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"],
@@ -66,6 +66,16 @@ def test_a_page_has_items_that_stay_whole_and_headings_above_their_numbers() -> 
     assert '<th class="n">score</th>' in html
 
 
+def test_a_page_has_the_values_of_a_chart_as_a_table_too() -> None:
+    """The pointer alone reaches a title in a picture; a table that opens is there for the keyboard and the ear."""
+    series = [Series("a", [1.0, 12345.0], [0.5, -0.0]), Series("b", [3.0], [0.25], names=["1.37"])]
+    html = page(Report("Title", [Chart("Points", "x", "y", series)]))
+    (table,) = re.findall(r"<details><summary>.*?</summary>(.*?)</details>", html, re.S)
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>.*?</tr>", table)]
+    assert rows == [["point", "x", "y"], ["a", "1", "0.5"], ["a", "12,345", "0"], ["1.37", "3", "0.25"]]
+    assert re.findall(r"<title>(.*?)</title>", html)[1:] == ["a (1, 0.5)", "a (12,345, 0)", "1.37 (3, 0.25)"]
+
+
 def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
     name = "a-run-of-a-long-name, clipped at 1"
     lines = [Series(name, [1.0, 2.0], [1.0, 2.0]), Series("日本", [1.0, 2.0], [2.0, 1.0])]
@@ -78,6 +88,21 @@ def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
     middles = [float(x) for x in re.findall(r'class="mark" x="([\d.]+)"', html)]
     assert [n for n, x in zip((22, 24), middles, strict=True) if not 4 * n <= x <= WIDTH - 4 * n] == []
     assert ">1,000,000</text>" in html
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_tree_of_any_depth_has_every_branch_and_breaks_none(width: int) -> None:
+    root, texts = Branch("end", "0.1"), ["end  0.1"]
+    for n in range(60):
+        side = Branch(f"side{n}", "0.0123, dropped")
+        root = Branch(f"trunk{n}", "0.5", n % 2 == 0, [root, side])
+        texts += [f"trunk{n}  0.5", f"side{n}  0.0123, dropped"]
+    lines = printed(Tree("Tree", root), width).splitlines()[2:]
+    assert max(map(len, lines)) <= width
+    goes_on = re.findall(r"(\w+)  0.5  goes on at \((\d+)\)", "\n".join(lines))
+    assert goes_on == [(trunk, n) for n, trunk in re.findall(r"^\((\d+)\) [* ]*(\w+)", "\n".join(lines), re.M)]
+    whole = [line.lstrip("│├└─ *") for line in lines if line and not line.startswith("(")]
+    assert sorted(line.split("  goes on")[0] for line in whole) == sorted(texts)
 
 
 def test_a_painted_text_in_a_terminal_without_colour_has_digits() -> None:
