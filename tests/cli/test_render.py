@@ -13,7 +13,7 @@ from charrnn.inspection.html import WIDTH, page
 from charrnn.inspection.report import Block, Chart, Painted, Report, Series, Table
 
 CELLS = Table(
-    ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"],
+    ["cell", "feature", "kind", "score", "mixed labels", "untrained", "bits lost if clamped"],
     [
         ["0.812", "since sentence end", "auc", 0.987, 0.514, 0.944, 0.0073],
         ["1.17", "indentation", "rho", 0.911, -0.048, -0.019, -0.0012],
@@ -34,7 +34,7 @@ def test_no_word_and_no_number_of_a_table_is_broken(width: int) -> None:
     text = printed(CELLS, width)
     assert max(map(len, text.splitlines())) <= width
     words = text.split()
-    assert {"shifted", "labels", "untrained", "clamped", "feature", "score", "sentence", "indentation"} <= set(words)
+    assert {"mixed", "labels", "untrained", "clamped", "feature", "score", "sentence", "indentation"} <= set(words)
     assert {"0.987", "-0.048", "-0.0012", "0.812"} <= set(words)
 
 
