@@ -186,9 +186,10 @@ def _report(document: dict[str, Any]) -> Report:
         ]
         for name, model in zip(names, models, strict=True)
     ]
+    speed = "bytes/s" if noun == "byte" else "chars/s"  # short, so that the table fits in 60 columns
     blocks: list[Block] = [
         Table(["run", f"bits per {noun}", "perplexity", "worse by, bits"], figures),
-        Table(["run", "model", "parameters", "bytes", "trained, s", f"{noun}s/s"], costs),
+        Table(["run", "model", "parameters", "bytes", "trained, s", speed], costs),
     ]
     where = document["text"] + (f", {document['split']} split" if document["split"] else "")
     note = f"{where}: {document['characters']:,} {noun}s, best first; ± is half of a 95 % interval."

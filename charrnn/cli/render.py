@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -31,7 +31,7 @@ from charrnn.visible import show
 
 MARKS = "ox+*#@"
 LEVELS = 9
-#: Of a word in a heading over numbers, so much stands on one line; only names of runs are longer.
+#: Of a word in a table, so much stands on one line; only names of runs are longer.
 LONGEST_WORD = 12
 
 
@@ -60,28 +60,66 @@ def _block(console: Console, block: Block) -> None:
 
 
 def _table(console: Console, block: Table) -> None:
-    title = Text(show(block.title)) if block.title else None
-    table = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title,
-                      title_justify="left")  # fmt: skip
     headings = [Text(show(column)) for column in block.columns]
     rows = [[_value(value) for value in row] for row in block.rows]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(headings)
-    widest = [_widest(console, [heading, *cells]) for heading, cells in zip(headings, columns, strict=True)]
-    fits = sum(widest) + 2 * (len(widest) - 1) <= console.width
-    for k, (heading, cells) in enumerate(zip(headings, columns, strict=True)):
-        numeric = block.numeric(k)
-        # Where room is short numbers stay whole, below a heading of several lines, and words give way.
-        words = [Text(word[:LONGEST_WORD]) for word in heading.plain.split()]
-        width = _widest(console, [*words, *cells]) if numeric and not fits else None
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", width=width)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print()
+    columns = [[row[k] for row in rows] for k in range(len(headings))]
+    numeric = [block.numeric(k) for k in range(len(headings))]
+    least, widest = [], []
+    for heading, cells, whole in zip(headings, columns, numeric, strict=True):
+        sizes = [Measurement.get(console, console.options, cell) for cell in (heading, *cells)]
+        widest.append(max(size.maximum for size in sizes))
+        # Of what is not to be broken: words, and numbers.
+        words = min(LONGEST_WORD, max(size.minimum for size in sizes))
+        least.append(max([words, *(size.maximum for size in sizes[1:])]) if whole else words)
+    title = Text(show(block.title)) if block.title else None
+    for chosen in _pieces(least, console.width):
+        table = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title,
+                          title_justify="left")  # fmt: skip
+        widths = _shared([least[k] for k in chosen], [widest[k] for k in chosen], console.width)
+        fits = _wide(widths) <= console.width
+        for k, width in zip(chosen, widths, strict=True):
+            # Where there is no room even so, numbers stay whole and words give way.
+            justify: JustifyMethod = "right" if numeric[k] else "left"
+            table.add_column(headings[k], justify=justify, overflow="fold", width=width if fits or numeric[k] else None)
+        for row in rows:
+            table.add_row(*(row[k] for k in chosen))
+        console.print(table)
+        console.print()
+        title = None
 
 
-def _widest(console: Console, cells: Sequence[Text | _Items]) -> int:
-    return max(Measurement.get(console, console.options, cell).maximum for cell in cells)
+def _pieces(widths: Sequence[int], room: int) -> list[list[int]]:
+    """The columns of each of the tables that a table too wide is cut into; the first column is in all of them.
+
+    >>> _pieces([4, 10, 10, 10], 30), _pieces([4, 10, 50, 10], 30)
+    ([[0, 1, 2], [0, 3]], [[0, 1], [0, 2], [0, 3]])
+    """
+    pieces = [[0]]
+    for k in range(1, len(widths)):
+        if len(pieces[-1]) > 1 and _wide([widths[j] for j in (*pieces[-1], k)]) > room:
+            pieces.append([0])
+        pieces[-1].append(k)
+    return pieces
+
+
+def _shared(least: Sequence[int], widest: Sequence[int], room: int) -> list[int]:
+    """Widths of columns: what each needs, and of the room that is left equal parts, but no more than it can use.
+
+    >>> _shared([4, 5, 5], [4, 7, 20], 30)
+    [4, 7, 15]
+    """
+    widths, spare = list(least), max(0, room - _wide(least))
+    columns = sorted(range(len(least)), key=lambda k: widest[k] - least[k])
+    for left, k in zip(range(len(columns), 0, -1), columns, strict=True):
+        more = min(widest[k] - least[k], spare // left)
+        widths[k] += more
+        spare -= more
+    return widths
+
+
+def _wide(widths: Sequence[int]) -> int:
+    """How wide a table of such columns is, with two places between them."""
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _value(value: Value) -> Text | _Items:
