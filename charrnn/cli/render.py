@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from string import ascii_lowercase
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
@@ -223,12 +224,18 @@ def _chart(console: Console, chart: Chart) -> None:
     across = axis_of([*chart.limits, *(x for s in chart.series for x in s.x)], chart.log_x)
     up = axis_of([*chart.limits, *(y for s in chart.series for y in s.y)], chart.log_y)
     grid = [[" "] * width for _ in range(height)]
+    legend: list[str] = []
     for k, series in enumerate(chart.series):
+        places: dict[tuple[int, int], list[str]] = {}
         for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
             if across.holds(x) and up.holds(y):
-                row, column = round((1 - up.at(y)) * (height - 1)), round(across.at(x) * (width - 1))
-                label = series.labels[n] if series.labels else MARKS[k % len(MARKS)]
-                _write(grid[row], column, show(label))
+                place = round((1 - up.at(y)) * (height - 1)), round(across.at(x) * (width - 1))
+                places.setdefault(place, []).append(show(series.labels[n]) if series.labels else MARKS[k % len(MARKS)])
+        if series.labels:
+            legend += _names(grid, places)
+        else:
+            for (row, column), (mark, *_) in places.items():
+                grid[row][column] = mark
     console.print(Text(f"{chart.title}: {chart.y_label} (up) against {chart.x_label}", "bold"))
     ends = {0: f"{up.high:.3g}", height - 1: f"{up.low:.3g}"}
     for k, line in enumerate(grid):
@@ -238,13 +245,39 @@ def _chart(console: Console, chart: Chart) -> None:
     console.print(Text(f"{'':11}{low}{high:>{width - len(low)}}", no_wrap=True))
     if len(chart.series) > 1:
         console.print(Text("   ".join(f"{MARKS[k % len(MARKS)]} {show(s.name)}" for k, s in enumerate(chart.series))))
+    if legend:
+        console.print(_Items(legend))
 
 
-def _write(line: list[str], column: int, label: str) -> None:
-    """Put a label on a line of the grid, as far left as it must begin to fit; wide characters take two places."""
-    column = max(0, min(column, len(line) - cell_len(label)))
-    for character in label:
-        width = cell_len(character)
-        if column + width <= len(line):
+def _names(grid: list[list[str]], places: dict[tuple[int, int], list[str]]) -> list[str]:
+    """Put names at their places, (row, column), if they all find room; else letters, or in a crowd as many as do.
+
+    Returns:
+        what must be said below.
+    """
+    names = [name for here in places.values() for name in here]
+    gap = int(any(len(name) > 1 for name in names))
+    free = [line.copy() for line in grid]
+    left = sum(len(here) - _write(free[row], column, here[0], gap) for (row, column), here in places.items())
+    if left and len(names) <= len(ascii_lowercase):
+        for letter, (row, column) in zip(ascii_lowercase, places, strict=False):
+            grid[row][column] = letter
+        return [f"{letter} {', '.join(here)}" for letter, here in zip(ascii_lowercase, places.values(), strict=False)]
+    grid[:] = free
+    return [f"{left:,} have no room here"] if left else []
+
+
+def _write(line: list[str], column: int, name: str, gap: int) -> bool:
+    """Put a name on a line of the grid, as far left as it must begin to fit, if it is so far from others; wide
+    characters take two places."""
+    size = cell_len(name)
+    column = max(0, min(column, len(line) - size))
+    if size > len(line) or any(sign != " " for sign in line[max(0, column - gap) : column + size + gap]):
+        return False
+    for character in name:
+        if width := cell_len(character):
             line[column : column + width] = [character, *[""] * (width - 1)]
-        column += width
+            column += width
+        else:  # a mark, upon what is before it
+            line[column - 1] += character
+    return True

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import re
 
+import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from charrnn.cli.render import render
@@ -91,6 +94,42 @@ def test_names_of_series_are_beside_the_frame_and_labels_within_it() -> None:
     middles = [float(x) for x in re.findall(r'class="mark" x="([\d.]+)"', html)]
     assert [n for n, x in zip((22, 24), middles, strict=True) if not 4 * n <= x <= WIDTH - 4 * n] == []
     assert ">1,000,000</text>" in html
+
+
+def drawn(points: Series, width: int) -> tuple[list[str], list[str]]:
+    """The words in the frame of a chart in a terminal, and the lines below it."""
+    lines = printed(Chart("Points", "x", "y", [points]), width).splitlines()
+    end = next(k for k, line in enumerate(lines) if "└" in line)
+    return [word for line in lines[2:end] for word in line.split("│")[1].split()], lines[end + 2 :]
+
+
+PLACES = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=12)
+
+
+@given(PLACES, st.sampled_from([40, 60, 100]), st.integers(1, 9))
+@example([(0, 0), (50, 50), (52, 50), (99, 99)], 60, 5)
+@example([(1, 1)] * 3, 60, 1)
+def test_names_in_a_chart_are_whole_or_have_a_letter_each(
+    places: list[tuple[int, int]], width: int, length: int
+) -> None:
+    names = [f"{'model-日本'[:length]}{k}" for k in range(len(places))]
+    words, below = drawn(Series("models", *map(list, zip(*places, strict=True)), names), width)
+    if not below:
+        assert sorted(words) == sorted(names)
+        return
+    told = dict(item.split(" ", 1) for line in below for item in re.split("  +", line.strip()))
+    assert sorted("".join(words)) == sorted(told)
+    assert sorted(name for stand in told.values() for name in stand.split(", ")) == sorted(names)
+
+
+def test_of_a_crowd_those_that_find_room_are_drawn_and_the_others_counted() -> None:
+    random = np.random.default_rng(0)
+    symbols = [chr(0x100 + k) for k in range(200)]
+    words, below = drawn(Series("all", *random.normal(size=(2, 200)).tolist(), symbols), 60)
+    seen = "".join(words)
+    assert len(set(seen)) == len(seen) > 150
+    assert set(seen) <= set(symbols)
+    assert below == [f"{200 - len(seen)} have no room here"]
 
 
 def test_a_painted_text_in_a_terminal_without_colour_has_digits() -> None:
