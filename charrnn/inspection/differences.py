@@ -20,6 +20,8 @@ def map_blocks(found: dict[str, Any] | None, names: Sequence[str]) -> list[Block
     """The map of models; ``found`` is the document's ``map``."""
     if found is None:
         return []
+    if not any(found["variance"]):
+        return [Note("No map of the models: they predict alike.")]
     models = found["models"]
     series = Series("models", [model["x"] for model in models], [model["y"] for model in models], names)
     edge = 1.2 * max(abs(model[axis]) for model in models for axis in "xy")

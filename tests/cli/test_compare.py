@@ -139,6 +139,14 @@ def test_five_models_are_on_a_map_and_copies_coincide() -> None:
     assert sum(document["map"]["variance"]) == pytest.approx(1)
 
 
+def test_models_that_predict_alike_are_said_to_and_not_drawn() -> None:
+    stdout, _ = run(*["a.safetensors"] * 5)
+    assert "No map of the models: they predict alike." in stdout
+    assert "of variance" not in stdout
+    document = json.loads(run(*["a.safetensors"] * 5, "--json")[0])
+    assert document["map"]["variance"] == [0, 0]
+
+
 def test_standard_input_and_bytes_have_errors_too() -> None:
     text = "thé (cat) “sat”\n".encode() * 20
     document = json.loads(run("byte.safetensors", "--text", "-", "--errors", "--json", stdin=text)[0])
