@@ -79,7 +79,7 @@ def compare(
         from charrnn.cli.inspect import write
         from charrnn.inspection.html import page
 
-        write(html, page(_report(document)))
+        write(html, page(_report(document), " · ".join(model["checkpoint"] for model in document["models"])))
     if json:
         from charrnn.cli.console import print_json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from collections.abc import Callable
@@ -77,6 +78,16 @@ def test_table_and_page() -> None:
     assert "\x1b" not in stdout
     run("a.safetensors", "b.safetensors", "c.safetensors", "--html", "page.html")
     assert "<svg" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_the_page_names_the_text_and_the_files_of_the_models() -> None:
+    for name in ("b", "c"):
+        Path(f"<{name}>").mkdir()
+        Path(f"{name}.safetensors").rename(f"<{name}>/best.safetensors")
+    run("<b>", "<c>/best.safetensors", "--html", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert all(html.escape(f"<{name}>/best.safetensors") in page for name in ("b", "c"))
+    assert "cats, validation" in page
 
 
 def test_bytes_and_characters_are_not_set_beside_each_other() -> None:
