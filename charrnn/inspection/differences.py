@@ -74,7 +74,7 @@ def _classes(classes: list[dict[str, Any]], names: Sequence[str]) -> list[Block]
 
 
 def _closings(kinds: list[dict[str, Any]], names: Sequence[str]) -> list[Block]:
-    """A chart for each kind that closes often enough at two distances."""
+    """A chart for each kind that closes often enough at two distances, or a note that there is none."""
     charts: list[Block] = []
     for kind in kinds:
         bins = [one for one in kind["bins"] if one["closings"] >= FEWEST]
@@ -87,7 +87,10 @@ def _closings(kinds: list[dict[str, Any]], names: Sequence[str]) -> list[Block]:
         label = "characters since it was opened"
         title = f"Closing a {kind['kind']} ({kind['closings']:,})"
         charts.append(Chart(title, label, "mean probability", series, "lines", log_x=True, limits=(1.0, 0.0)))
-    if charts and len(names) > SERIES:
+    if not charts:
+        few = f"the text has fewer than {FEWEST} at each of two distances"
+        charts.append(Note(f"No chart of closing brackets and quotes: {few}."))
+    elif len(names) > SERIES:
         charts.append(Note(f"The charts show the best {SERIES} models."))
     return charts
 
