@@ -41,6 +41,8 @@ def compare(
             "what would remove the errors of the best recurrent model.",
         ),
     ] = False,
+    encoding: options.Encoding = None,
+    newlines: options.Newlines = None,
     json: options.Json = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML file.")] = None,
 ) -> None:
@@ -61,10 +63,12 @@ def compare(
     with _rereadable(text) as readable:
         readable = readable or str(trained_on(models[0]).path)
         for model in models:
-            found = text_to_score(model, readable, split)
+            found = text_to_score(model, readable, split, encoding=encoding, newlines=newlines)
             scored.append(score(model, found.ids, found.bytes, keep=keep))
         ranked = set_beside(scored)
-        codes = spelled(models[0], readable, split).codes if errors else None
+        codes = None
+        if errors:
+            codes = spelled(models[0], readable, split, encoding=encoding, newlines=newlines).codes
     document: dict[str, Any] = {
         "schema": 1,
         "text": "standard input" if text == "-" else found.name,

@@ -18,7 +18,7 @@ from charrnn.cli import console
 from charrnn.cli.compare import compare
 from charrnn.data.corpus import Corpus, prepare
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.errors import UsageError
+from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.comparison import score
 
 app = typer.Typer()
@@ -88,6 +88,22 @@ def test_the_page_names_the_text_and_the_files_of_the_models() -> None:
     page = Path("page.html").read_text(encoding="utf-8")
     assert all(html.escape(f"<{name}>/best.safetensors") in page for name in ("b", "c"))
     assert "cats, validation" in page
+
+
+def test_a_text_of_another_encoding_and_other_line_ends() -> None:
+    Path("old.txt").write_bytes(TEXT.replace("cat", "cät").replace("\n", "\r\n").encode("cp1252"))
+    Path("new.txt").write_text(TEXT.replace("cat", "cät"), encoding="utf-8")
+    models = ("a.safetensors", "c.safetensors", "--errors", "--json", "--text")
+    with pytest.raises(TextError, match="--encoding cp1252"):
+        run(*models, "old.txt")
+    old, new = (
+        json.loads(run(*models, *text)[0])
+        for text in (["old.txt", "--encoding", "cp1252", "--newlines", "lf"], ["new.txt"])
+    )
+    assert old["errors"] == new["errors"]
+    assert [m["nats_per_char"] for m in old["models"]] == [m["nats_per_char"] for m in new["models"]]
+    with pytest.raises(UsageError, match="is prepared; they are for a plain text"):
+        run("a.safetensors", "--newlines", "lf")
 
 
 def test_bytes_and_characters_are_not_set_beside_each_other() -> None:
