@@ -40,12 +40,29 @@ class _Commands(TyperGroup):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        with _one_line():
+        with _one_line(lambda: self._options(ctx)):
             return super().invoke(ctx)
+
+    def _options(self, ctx: Any) -> set[str]:
+        """The options of the command that was called."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        return {option for parameter in command.params for option in parameter.opts} if command else set()
+
+
+#: Options of which less takes less memory.
+_SIZES = ("--batch-size", "--hidden-size", "--order", "--length", "--samples")
+
+
+def _lighter(options: set[str], on_device: bool) -> str:
+    """What to try where memory did not suffice, by the options that the command has."""
+    sizes = [option for option in _SIZES if option in options]
+    if on_device and "--device" in options and "--batch-size" not in options:
+        return "try --device cpu"
+    return f"try a smaller {' or '.join(sizes)}" if sizes else "try a shorter text"
 
 
 @contextlib.contextmanager
-def _one_line() -> Iterator[None]:
+def _one_line(options: Callable[[], set[str]] = set) -> Iterator[None]:
     try:
         yield
     except CharRNNError as error:
@@ -60,12 +77,14 @@ def _one_line() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         _leave(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 6)
     except MemoryError:
-        _leave("out of memory; try a smaller --batch-size or --hidden-size", 6)
+        _leave(f"out of memory; {_lighter(options(), False)}", 6)
     except RuntimeError as error:
-        # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too.
-        if not any(said in str(error) for said in ("out of memory", "not enough memory", "can't allocate memory")):
+        # PyTorch has no class of its own for a CPU's memory; a GPU's is a RuntimeError too, in other words.
+        if any(said in str(error) for said in ("not enough memory", "can't allocate memory")):
+            _leave(f"out of memory; {_lighter(options(), False)}", 6)
+        if "out of memory" not in str(error):
             raise
-        _leave("out of memory on the device; try a smaller --batch-size or --hidden-size", 6)
+        _leave(f"out of memory on the device; {_lighter(options(), True)}", 6)
     except Exception as error:
         # Typer's own errors are printed by Typer, with what was typed in them.
         if isinstance(getattr(error, "message", None), str):
@@ -116,7 +135,7 @@ for name, command in _COMMANDS.items():
     # A paragraph of the docstring is one line, for the terminal to wrap.
     paragraphs = cleandoc(command.__doc__ or "").split("\n\n")
     app.command(name, help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))(command)
-app.add_typer(inspect_app, name="inspect")
+app.add_typer(inspect_app, name="inspect", cls=_Commands)
 
 
 def _version(asked: bool) -> None:

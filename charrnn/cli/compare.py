@@ -41,6 +41,8 @@ def compare(
             "what would remove the errors of the best recurrent model.",
         ),
     ] = False,
+    encoding: options.Encoding = None,
+    newlines: options.Newlines = None,
     json: options.Json = False,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML file.")] = None,
 ) -> None:
@@ -61,10 +63,12 @@ def compare(
     with _rereadable(text) as readable:
         readable = readable or str(trained_on(models[0]).path)
         for model in models:
-            found = text_to_score(model, readable, split)
+            found = text_to_score(model, readable, split, encoding=encoding, newlines=newlines)
             scored.append(score(model, found.ids, found.bytes, keep=keep))
         ranked = set_beside(scored)
-        codes = spelled(models[0], readable, split).codes if errors else None
+        codes = None
+        if errors:
+            codes = spelled(models[0], readable, split, encoding=encoding, newlines=newlines).codes
     document: dict[str, Any] = {
         "schema": 1,
         "text": "standard input" if text == "-" else found.name,
@@ -79,7 +83,7 @@ def compare(
         from charrnn.cli.inspect import write
         from charrnn.inspection.html import page
 
-        write(html, page(_report(document)))
+        write(html, page(_report(document), " · ".join(model["checkpoint"] for model in document["models"])))
     if json:
         from charrnn.cli.console import print_json
 
@@ -186,9 +190,10 @@ def _report(document: dict[str, Any]) -> Report:
         ]
         for name, model in zip(names, models, strict=True)
     ]
+    speed = "bytes/s" if noun == "byte" else "chars/s"  # short, so that the table fits in 60 columns
     blocks: list[Block] = [
         Table(["run", f"bits per {noun}", "perplexity", "worse by, bits"], figures),
-        Table(["run", "model", "parameters", "bytes", "trained, s", f"{noun}s/s"], costs),
+        Table(["run", "model", "parameters", "bytes", "trained, s", speed], costs),
     ]
     where = document["text"] + (f", {document['split']} split" if document["split"] else "")
     note = f"{where}: {document['characters']:,} {noun}s, best first; ± is half of a 95 % interval."

@@ -21,9 +21,19 @@ inspect_app = typer.Typer(
 )
 
 _TEXT = Annotated[
-    str | None, typer.Option("--text", metavar="FILE|-", help="Text to look at; else the model's validation text.")
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="F|-",
+        help="Text to look at: a file, a corpus, or - for standard input; else the model's validation text.",
+    ),
 ]
-_SAMPLE = Annotated[str | None, typer.Option("--text", metavar="FILE|-", help="The sample; else one is drawn.")]
+_SAMPLE = Annotated[
+    str | None,
+    typer.Option(
+        "--text", metavar="F|-", help="The sample: a file, a corpus, or - for standard input; else one is drawn."
+    ),
+]
 _LENGTH = Annotated[int, typer.Option("--length", min=1, max=LONGEST, help="Characters of the text to look at.")]
 _HTML = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML file.")]
 
@@ -36,22 +46,23 @@ def look(
     *,
     text: str | None,
     length: int | None,
+    encoding: str | None,
+    newlines: str | None,
     as_json: bool,
     html: Path | None,
 ) -> None:
     """Run a view and show its report where it is wanted: in an HTML file, as JSON, or in the terminal."""
     from charrnn.checkpoint import Checkpoint, locate
-    from charrnn.evaluation.evaluator import trained_on
     from charrnn.inspection import inspect
     from charrnn.inspection.subject import Subject
 
     def subject_of(checkpoint: Checkpoint) -> Subject:
-        if text is not None:
-            return Subject.read(checkpoint, text, length)
-        if length is not None:
-            return Subject.of_corpus(checkpoint, trained_on(checkpoint), length)
-        return Subject.of(checkpoint, "", "no text")
+        if text is None and length is None:
+            return Subject.of(checkpoint, "", "no text")
+        return Subject.named(checkpoint, text, length, encoding=encoding, newlines=newlines)
 
+    if text is None and (encoding, newlines) != (None, None):
+        raise UsageError("--encoding, --newlines: are for a plain text; name one with --text")
     if text == "-" and len(checkpoints or ()) > 1:
         raise UsageError("--text -: is read once; name a file to look at it with several models")
     subjects = [subject_of(Checkpoint.load(locate(each))) for each in checkpoints or (None,)]
@@ -110,6 +121,9 @@ def command(name: str, view: View) -> Callable[..., None]:
     for option_name, option in view.options:
         default = None if isinstance(option.default, tuple) else option.default
         annotations[option_name], defaults[option_name] = _annotation(option_name, option), default
+    if view.length is not None:
+        annotations |= {"encoding": options.Encoding, "newlines": options.Newlines}
+        defaults |= {"encoding": None, "newlines": None}
     annotations["as_json"], defaults["as_json"] = options.Json, False
     annotations["html"], defaults["html"] = _HTML, None
 
@@ -123,6 +137,8 @@ def command(name: str, view: View) -> Callable[..., None]:
             chosen,
             text=given.get("text"),
             length=given.get("text_length"),
+            encoding=given.get("encoding"),
+            newlines=given.get("newlines"),
             as_json=given["as_json"],
             html=given["html"],
         )

@@ -147,15 +147,20 @@ def text_to_score(
         TextError: it is missing, empty or cannot be read.
         UsageError: a split of something that has none.
     """
-    named = _named(model, text, split, encoding, newlines)
+    named = text_or_corpus(model, text, split, encoding=encoding, newlines=newlines)
     if isinstance(named, str):
         return read_text(model.vocabulary, named, encoding=encoding, newlines=newlines)
     ids, num_bytes = corpus_ids(model, named, split or default)
     return Text(named.name, split or default, ids, num_bytes)
 
 
-def _named(
-    model: Model, text: str | None, split: str | None, encoding: str | None, newlines: str | None
+def text_or_corpus(
+    model: Model,
+    text: str | None,
+    split: str | None = None,
+    *,
+    encoding: str | None = None,
+    newlines: str | None = None,
 ) -> Corpus | str:
     """The corpus that a user means, or the name of a plain text.
 
@@ -206,12 +211,12 @@ def _encoded(
 ) -> Iterator[tuple[Ids, int]]:
     """Pieces of a text as ids of the smallest type, each with its length in UTF-8 bytes."""
     dtype = np.min_scalar_type(len(vocabulary))
-    for codes in _codes(vocabulary, name, encoding, newlines):
+    for codes in text_codes(vocabulary, name, encoding, newlines):
         yield vocabulary.encode_codes(codes).astype(dtype), _utf8_length(codes, vocabulary.unit)
 
 
-def _codes(
-    vocabulary: Vocabulary, name: str, encoding: str | None, newlines: str | None
+def text_codes(
+    vocabulary: Vocabulary, name: str, encoding: str | None = None, newlines: str | None = None
 ) -> Iterator[NDArray[np.integer[Any]]]:
     """A text in pieces, as code points or, for a byte model, as bytes."""
     # Checks the options, and says what is wrong with them.
@@ -300,9 +305,9 @@ def spelled(
         UsageError: a split of something that has none.
     """
     vocabulary = model.vocabulary
-    named = _named(model, text, split, encoding, newlines)
+    named = text_or_corpus(model, text, split, encoding=encoding, newlines=newlines)
     if isinstance(named, str):
-        codes = np.concatenate([np.zeros(0, np.uint8), *_codes(vocabulary, named, encoding, newlines)])
+        codes = np.concatenate([np.zeros(0, np.uint8), *text_codes(vocabulary, named, encoding, newlines)])
         return Spelled(named, split, vocabulary.encode_codes(codes), codes, vocabulary.unit)
     split = split or "validation"
     ids, _ = corpus_ids(model, named, split)

@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 
 #: So many characters are looked at together.
 PIECE = 1 << 18
+#: Root mean square of differences of probabilities that are none: scores are float32, and no two ways of computing them
+#: agree to the last bit.
+ROUNDING = 1e-6
 
 
 def map_of(models: Sequence[NDArray[np.float32]]) -> tuple[Floats, Floats]:
@@ -23,7 +26,7 @@ def map_of(models: Sequence[NDArray[np.float32]]) -> tuple[Floats, Floats]:
     A model is the vector of the probabilities that it gave to the characters of a text; the axes are the principal
     components of these vectors, over √N. So the distance of two models on the map is, as far as two axes can show it,
     the root of the mean squared difference of their probabilities. The sign of an axis is free; it is chosen so that
-    the largest coordinate is positive.
+    the largest coordinate is positive. Of models that predict alike all coordinates and shares are 0.
 
     Args:
         models: nats of each character, (N,), of each model.
@@ -35,7 +38,7 @@ def map_of(models: Sequence[NDArray[np.float32]]) -> tuple[Floats, Floats]:
         probabilities -= probabilities.mean(0)
         products += probabilities @ probabilities.T
     values, vectors = np.linalg.eigh(products / length)
-    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    values, vectors = np.where(values > ROUNDING**2, values, 0)[::-1], vectors[:, ::-1]
     places, shares = np.zeros((count, 2)), np.zeros(2)
     kept = min(2, count)
     places[:, :kept] = vectors[:, :kept] * np.sqrt(values[:kept])

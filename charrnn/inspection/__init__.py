@@ -66,7 +66,7 @@ VIEWS: dict[str, View] = {
         options=(
             ("feature", Option((), "Your own: characters inside a match of the pattern.", metavar="NAME=REGEX")),
             ("top", Option(3, "How many cells to keep for each feature.")),
-            ("seed", Option(0, "Seed of the shifted labels and of the untrained network.", minimum=0, maximum=_SEEDS)),
+            ("seed", Option(0, "Seed of the mixed labels and of the untrained network.", minimum=0, maximum=_SEEDS)),
         ),
         cells=True,
     ),

@@ -13,8 +13,8 @@ from charrnn.inspection.features import Feature, Kind
 
 Floats = NDArray[np.float64]
 
-#: How many shifts of the labels the null is averaged over. One could hit the period of a periodic text.
-SHIFTS = 8
+#: Pieces into which labels are cut for the null, and how many orders of them it is averaged over.
+PIECES, ORDERS = 32, 8
 
 
 def centred_ranks(values: NDArray[Any]) -> Floats:
@@ -59,6 +59,16 @@ def oriented(score: Floats, sign: Floats, kind: Kind) -> Floats:
     return np.where(sign < 0, 1 - score, score) if kind == "auc" else np.where(sign < 0, -score, score)
 
 
+def mixed(labels: Floats, random: np.random.Generator) -> Floats:
+    """Labels (T,) in pieces of random lengths, put in another order.
+
+    Within a piece they are as slow as they were. Where in its period a piece begins is left to chance: moved by one
+    distance throughout, labels of a text whose lines are all as long would still agree with a cell that counts them.
+    """
+    pieces = np.split(labels, np.sort(random.integers(1, len(labels), PIECES - 1)))
+    return np.concatenate([pieces[k] for k in random.permutation(PIECES)])
+
+
 @dataclass(frozen=True)
 class Found:
     """A cell (a column) that tracks a feature: its score on the second half, and what chance gives it there."""
@@ -86,8 +96,8 @@ def halves(features: Sequence[Feature], T: int) -> list[tuple[Feature, Feature]]
 def find(cells: NDArray[Any], features: Sequence[Feature], top: int, seed: int = 0) -> list[Found]:
     """The ``top`` cells for each feature, chosen (with their sign) on the first half of the text, scored on the second.
 
-    The null is the same cell's score, its sign again chosen on the first half, with the labels of both halves shifted
-    in a circle, averaged over several shifts: what the cell's and the feature's own slowness give by chance.
+    The null is the same cell's score, its sign again chosen on the first half, with the labels of each half mixed
+    in pieces, averaged over several orders: what the cell's and the feature's own slowness give by chance.
 
     Args:
         cells: (T, C).
@@ -106,10 +116,10 @@ def find(cells: NDArray[Any], features: Sequence[Feature], top: int, seed: int =
         best = np.argsort(-np.abs(chosen), kind="stable")[:top]
         scores = oriented(association(second[:, best], judging.values, kind), chosen[best], kind)
         nulls = np.zeros(len(best))
-        for share in random.uniform(0.1, 0.9, SHIFTS):
-            by = int(share * (T // 2))
-            sign = strength(association(first[:, best], np.roll(choosing.values, by), kind), kind)
-            nulls += oriented(association(second[:, best], np.roll(judging.values, by), kind), sign, kind) / SHIFTS
+        for _ in range(ORDERS):
+            sign = strength(association(first[:, best], mixed(choosing.values, random), kind), kind)
+            judged = association(second[:, best], mixed(judging.values, random), kind)
+            nulls += oriented(judged, sign, kind) / ORDERS
         for cell, score, null in zip(best, scores, nulls, strict=True):
             found.append(Found(choosing.name, kind, int(cell), float(score), float(null)))
     return sorted(found, key=lambda item: -item.strength)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,11 @@ def search(
     return nodes
 
 
+def probability(nodes: list[Node]) -> float:
+    """Of a stretch, given what stands before it."""
+    return math.exp(sum(node.step for node in nodes))
+
+
 def path(nodes: list[Node], node: Node) -> list[Node]:
     """From the first character to ``node``."""
     result = []
@@ -75,6 +81,30 @@ def path(nodes: list[Node], node: Node) -> list[Node]:
         result.append(node)
         node = nodes[node.parent]
     return result[::-1]
+
+
+def along(root: Node, symbols: Sequence[int]) -> list[Node]:
+    """The nodes that spell a text, from its first character as far as the search kept it."""
+    found = [root]
+    for symbol in symbols:
+        if not (kept := [node for node in found[-1].children if node.symbol == symbol]):
+            break
+        found += kept
+    return found[1:]
+
+
+def verdict(best: list[Node], greedy: list[Node]) -> str:
+    """What came of it. Texts are compared by their characters: the same one has another probability in the seventh
+    figure when it is computed beside others."""
+    if [node.symbol for node in best] == [node.symbol for node in greedy]:
+        return "Both find the same text here."
+    gain = best[-1].total - greedy[-1].total
+    times = f"{math.exp(min(abs(gain), 700)):.3g} times as probable"
+    if times.startswith("1 "):
+        return "The two find different texts, which are equally probable."
+    if gain > 0:
+        return f"The beam's text is {times} as the greedy one."
+    return f"The greedy text is {times}: the beam dropped it."
 
 
 def beam(subject: Subject, prompt: str, width: int = 4, depth: int = 20) -> Report:
@@ -95,28 +125,41 @@ def beam(subject: Subject, prompt: str, width: int = 4, depth: int = 20) -> Repo
 
     best = path(tree, max(tree[1:], key=lambda node: (len(path(tree, node)), node.total)))
     greedy = path(line, line[-1])
-    winners = {node.index for node in best}
+    kept = along(tree[0], [node.symbol for node in greedy])
+    winners, followed = {node.index for node in best}, {node.index for node in kept}
+    lost = greedy[len(kept) :]  # what the beam dropped of the greedy path
+    fork = kept[-1].index if kept else 0
 
     def branch(node: Node) -> Branch:
         run = [node]
-        while len(run[-1].children) == 1:  # a stretch without a fork is one branch
+        while len(run[-1].children) == 1 and run[-1].index != fork:  # a stretch without a fork is one branch
             run.append(run[-1].children[0])
-        likely = math.exp(sum(n.step for n in run))
-        ends = "" if run[-1].children or len(path(tree, run[-1])) == depth else ", dropped"
-        children = [branch(n) for n in run[-1].children]
-        return Branch(shown(text(run)), f"{likely:.3g}{ends}", node.index in winners, children)
+        remark = f"{probability(run):.3g}" + (", greedy" if node.index in followed else "")
+        if not run[-1].children and len(path(tree, run[-1])) < depth:
+            remark += ", dropped"
+        return Branch(shown(text(run)), remark, node.index in winners, after(run[-1]))
 
-    root = Branch(shown(prompt) or "(no prompt)", "", True, [branch(node) for node in tree[0].children])
-    gain = best[-1].total - greedy[-1].total
-    if gain > 1e-9:
-        verdict = f"The beam's text is {math.exp(min(gain, 700)):.3g} times as probable as the greedy one."
-    elif gain < -1e-9:
-        verdict = f"The greedy text is {math.exp(min(-gain, 700)):.3g} times as probable: the beam dropped it."
-    else:
-        verdict = "Both find the same text here."
-    table = Table(
+    def after(node: Node) -> list[Branch]:
+        """What follows a node, the rest of the greedy path among it."""
+        rest = [Branch(shown(text(lost)), f"{probability(lost):.3g}, greedy alone")] if lost else []
+        return [branch(child) for child in node.children] + (rest if node.index == fork else [])
+
+    root = Branch(shown(prompt) or "(no prompt)", "", True, after(tree[0]))
+    both = Table(
         ["search", "text", "log probability, nats"],
         [[f"beam of {width}", shown(text(best)), best[-1].total], ["greedy", shown(text(greedy)), greedy[-1].total]],
+    )
+    steps = Table(
+        ["step", *(column for name in ("beam", "greedy") for column in (name, "p", "so far"))],
+        [
+            [n, *(value for node in pair for value in (shown(text([node])), math.exp(node.step), node.total))]
+            for n, pair in enumerate(zip(best, greedy, strict=True), start=1)
+        ],
+        "Step by step: p of each character, log p so far",
+    )
+    legend = (
+        "In the tree each stretch has its probability after what stands before it. The beam's text is marked, the "
+        f"greedy one named; a text that is not among the {width} likeliest of its length is dropped."
     )
     listed = [
         {
@@ -126,6 +169,7 @@ def beam(subject: Subject, prompt: str, width: int = 4, depth: int = 20) -> Repo
             "probability": math.exp(node.step),
             "log_probability": node.total,
             "best": node.index in winners,
+            "greedy": node.index in followed,
         }
         for node in tree
     ]
@@ -138,4 +182,5 @@ def beam(subject: Subject, prompt: str, width: int = 4, depth: int = 20) -> Repo
         "greedy": outcome(greedy),
         "nodes": listed,
     }
-    return Report("Beam search", [Note(verdict), table, Tree("What the search kept", root)], document)
+    found = Note(verdict(best, greedy))
+    return Report("Beam search", [found, both, steps, Note(legend), Tree("What the search kept", root)], document)

@@ -23,10 +23,10 @@ def cell(subject: Subject, address: str) -> Report:
     values = activations(subject.checkpoint, subject.ids, part)[part][:, layer, unit]
     values = (np.tanh(values) if part == "c" else values).astype(np.float64)
     name = "tanh(c)" if part == "c" else "h"
-    hovers = [f"{shown(symbol)}  {value:+.2f}" for symbol, value in zip(subject.symbols, values, strict=True)]
+    hovers = [f"{shown(symbol)}  {value:+z.2f}" for symbol, value in zip(subject.symbols, values, strict=True)]
     note = (
-        f"{name} after each character: mean {values.mean():+.2f}, "
-        f"from {values.min():+.2f} to {values.max():+.2f}; positive and negative have a colour each."
+        f"{name} after each character: mean {values.mean():+z.2f}, "
+        f"from {values.min():+z.2f} to {values.max():+z.2f}; positive and negative have a colour each."
     )
     document = {
         "schema": 1,

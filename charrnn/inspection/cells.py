@@ -27,7 +27,7 @@ SHORTEST = 200
 def cells(subject: Subject, feature: tuple[str, ...] = (), top: int = 3, seed: int = 0) -> Report:
     """The cells that track each feature best, chosen on the first half of the text and scored on the second.
 
-    Beside each: the same with shifted labels, the best cell of an untrained network of the same shape, and what the
+    Beside each: the same with mixed labels, the best cell of an untrained network of the same shape, and what the
     model loses, in bits per character, when the cell's output is held at its mean.
 
     Raises:
@@ -69,11 +69,12 @@ def cells(subject: Subject, feature: tuple[str, ...] = (), top: int = 3, seed: i
         )
         scores = [round(score, 3) for score in (item.score, item.null, random_score)]
         rows.append([f"{layer}.{unit}", item.feature, item.kind, *scores, round(bits, 4)])
-    columns = ["cell", "feature", "kind", "score", "shifted labels", "untrained", "bits lost if clamped"]
+    columns = ["cell", "feature", "kind", "score", "mixed labels", "untrained", "bits lost if clamped"]
     missing = [item.name for item in features if item.name not in judged]
     note = (
         f"{T:,} characters: cells chosen on the first half, scored on the second. auc: how often the cell is higher "
-        "where the feature is on (chance 0.5); rho: rank correlation (chance 0)."
+        "where the feature is on (chance 0.5); rho: rank correlation (chance 0). Mixed labels: the same cell, "
+        "with the labels in pieces that stand in another order."
     )
     if missing:
         note += f" Too little in this text to judge: {', '.join(missing)}."

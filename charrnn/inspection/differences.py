@@ -20,6 +20,8 @@ def map_blocks(found: dict[str, Any] | None, names: Sequence[str]) -> list[Block
     """The map of models; ``found`` is the document's ``map``."""
     if found is None:
         return []
+    if not any(found["variance"]):
+        return [Note("No map of the models: they predict alike.")]
     models = found["models"]
     series = Series("models", [model["x"] for model in models], [model["y"] for model in models], names)
     edge = 1.2 * max(abs(model[axis]) for model in models for axis in "xy")
@@ -72,7 +74,7 @@ def _classes(classes: list[dict[str, Any]], names: Sequence[str]) -> list[Block]
 
 
 def _closings(kinds: list[dict[str, Any]], names: Sequence[str]) -> list[Block]:
-    """A chart for each kind that closes often enough at two distances."""
+    """A chart for each kind that closes often enough at two distances, or a note that there is none."""
     charts: list[Block] = []
     for kind in kinds:
         bins = [one for one in kind["bins"] if one["closings"] >= FEWEST]
@@ -85,7 +87,10 @@ def _closings(kinds: list[dict[str, Any]], names: Sequence[str]) -> list[Block]:
         label = "characters since it was opened"
         title = f"Closing a {kind['kind']} ({kind['closings']:,})"
         charts.append(Chart(title, label, "mean probability", series, "lines", log_x=True, limits=(1.0, 0.0)))
-    if charts and len(names) > SERIES:
+    if not charts:
+        few = f"the text has fewer than {FEWEST} at each of two distances"
+        charts.append(Note(f"No chart of closing brackets and quotes: {few}."))
+    elif len(names) > SERIES:
         charts.append(Note(f"The charts show the best {SERIES} models."))
     return charts
 

@@ -60,7 +60,7 @@ def embeddings(subject: Subject, top: int = 5) -> Report:
     found: list[dict[str, Any]] = []
     for i, name in enumerate(names):
         neighbours = [(names[j], float(alike[i, j])) for j in nearest[i]]
-        rows.append([shown(name), tuple(f"{shown(other)} {cosine:+.2f}" for other, cosine in neighbours)])
+        rows.append([shown(name), tuple(f"{shown(other)} {cosine:+z.2f}" for other, cosine in neighbours)])
         found.append(
             {
                 "character": name,
@@ -72,7 +72,7 @@ def embeddings(subject: Subject, top: int = 5) -> Report:
     series = Series("characters", places[:, 0].tolist(), places[:, 1].tolist(), [shown(name) for name in names])
     chart = Chart("The characters", f"{shares[0]:.0%} of variance", f"{shares[1]:.0%} of variance", [series])
     note = (
-        f"{count} vectors of {vectors.shape[1]} numbers. The map keeps {shares.sum():.0%} of their variance; "
+        f"{count:,} vectors of {vectors.shape[1]} numbers. The map keeps {shares.sum():.0%} of their variance; "
         "neighbours are by the cosine of the whole vectors."
     )
     document = {"schema": 1, "variance": shares.tolist(), "characters": found}

@@ -83,7 +83,8 @@ def profile(subject: Subject, reach: int, places: int) -> tuple[dict[str, NDArra
 
 def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int = 16) -> Report:
     """Mean norm of d loss_t / d h_{t−k}, and of the inputs', for k = 1, 2, 4 ... ``reach``; of several models those of
-    the inputs side by side. Beside them the gradients' norms while each was trained, where its run is there.
+    the inputs, and of the last layer's states, side by side. Beside them the gradients' norms while each was trained,
+    where its run is there.
 
     Raises:
         TextError: a text is too short.
@@ -91,16 +92,22 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
     subjects = (subject, *others)
     for each in subjects:
         each.require(2)
-    reach = min(reach, *(len(each.ids) - 1 for each in subjects))
+    room = min(len(each.ids) - 1 for each in subjects)
+    short = f" The text reaches back {room:,} characters, and not {reach:,}." if room < reach else ""
+    reach = min(reach, room)
     ks, names = distances(reach), short_names([each.checkpoint.path or Path("model") for each in subjects])
     models: list[dict[str, Any]] = []
-    blocks: list[Block] = [Note("Norms of d loss(t) / d state(t - k), through all paths: how far back a loss reaches.")]
+    note = (
+        "How far back a loss reaches: norms of its gradient, through all paths, at the character k before the one "
+        "predicted: at its vector (the input), and at the state once it was read."
+    )
+    blocks: list[Block] = [Note(note + short)]
     for name, each in zip(names, subjects, strict=True):
         norms, count = profile(each, reach, places)
         faded = np.flatnonzero(norms["input"] < norms["input"][0] / 100)
-        reached = f"is more than 1 % of that at k = 1 for {reach} characters"
+        reached = f"is more than 1 % of that at k = 1 for {reach:,} characters"
         if len(faded):
-            reached = f"falls below 1 % of that at k = 1 after {faded[0] + 1} characters"
+            reached = f"falls below 1 % of that at k = 1 after {faded[0] + 1:,} characters"
         models.append(
             {
                 "checkpoint": str(each.checkpoint.path),
@@ -111,14 +118,26 @@ def gradients(subject: Subject, *others: Subject, reach: int = 200, places: int 
                 "norms": {part: [float(values[k - 1]) for k in ks] for part, values in norms.items()},
             }
         )
-        blocks.append(Note(f"{name}: mean over {count} places; the gradient at the input {reached}."))
-    lines = models[0]["norms"]
+        taken = f"{count} place" + ("" if count == 1 else "s")
+        if count < places:
+            taken += f" (the text has no room for {places:,})"
+        blocks.append(Note(f"{name}: mean over {taken}; the gradient at the input {reached}."))
+    sections = {"the input and the states of all layers": models[0]["norms"]}
     if others:
-        lines = dict(zip(names, (model["norms"]["input"] for model in models), strict=True))
-    series = [Series(name, list(map(float, ks)), values) for name, values in lines.items()]
-    title = "Gradient at the input" if others else "Gradient of a loss"
-    blocks.append(Chart(title, "characters before", "norm", series, "lines", log_x=True, log_y=True))
-    blocks.append(Table(["k", *lines], [[k, *(values[n] for values in lines.values())] for n, k in enumerate(ks)]))
+        last = [f" layer {each.checkpoint.config.model.num_layers - 1}" for each in subjects]
+        sections = {
+            "the input": {name: model["norms"]["input"] for name, model in zip(names, models, strict=True)},
+            "the state of the last layer": {
+                f"{name}, {part}": model["norms"][part + layer]
+                for name, model, layer in zip(names, models, last, strict=True)
+                for part in CELLS[model["cell"]].state
+            },
+        }
+    for where, lines in sections.items():
+        series = [Series(name, list(map(float, ks)), values) for name, values in lines.items()]
+        chart = Chart(f"Gradient at {where}", "characters before", "norm", series, "lines", log_x=True, log_y=True)
+        rows = [[k, *(values[n] for values in lines.values())] for n, k in enumerate(ks)]
+        blocks += [chart, Table(["k", *lines], rows, f"Norms at {where}")]
     training = [found for name, each in zip(names, subjects, strict=True) if (found := while_trained(name, each))]
     if training:
         title = "Gradients' norms while training"

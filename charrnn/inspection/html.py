@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
+from collections.abc import Sequence
 
 from charrnn.inspection.axes import axis_of, label
+from charrnn.inspection.budget import cut, parts, share
 from charrnn.inspection.report import (
     Bars,
     Block,
@@ -22,8 +25,8 @@ from charrnn.inspection.report import (
 )
 from charrnn.visible import show
 
-#: Bytes that painted text may take, so that the file stays below 2 MB whatever the length of the text.
-BUDGET = 1_600_000
+#: Bytes that all blocks may take, so that the file stays below 2 MB whatever it is of.
+BUDGET = 1_950_000
 #: Steps of the colour scale, each way.
 LEVELS = 10
 
@@ -36,7 +39,7 @@ STYLE = """
 body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 .text { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
-.text i { font-style: normal; opacity: .35; }
+.text i { font-style: normal; opacity: .35; } em { font: 1em/1 sans-serif; }
 .text span:is(:hover, :focus) { outline: 1px solid; }
 .text span:focus::after { content: attr(title); position: fixed; left: 1rem; bottom: 1rem; padding: .3rem .8rem;
   background: var(--ink); color: var(--page); white-space: pre-wrap; }
@@ -45,10 +48,12 @@ th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--faint); }
 th { text-align: left; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 td bdi { display: inline-block; margin-right: 1em; white-space: pre; }
 .key bdi { display: inline-block; margin-right: 1.5em; }
-td, li { font-family: ui-monospace, monospace; } ul { list-style: none; border-left: 1px solid var(--faint); }
-li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
-svg { max-width: 100%; height: auto; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-svg .mark { font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
+td, li { font-family: ui-monospace, monospace; }
+.tree { overflow-x: auto; } ul { list-style: none; border-left: 1px solid var(--faint); padding-left: 1.5em; }
+li { min-width: 20em; overflow-wrap: anywhere; } li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
+svg { display: block; max-width: 100%; height: auto; }
+svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+svg .mark { fill-opacity: 1; font: 13px ui-monospace, monospace; text-anchor: middle; dominant-baseline: middle; }
 """ + "".join(
     f".p{n} {{ background: rgb(var(--warm) / {n / LEVELS * 0.9:.2f}); }} "
     f".m{n} {{ background: rgb(var(--cool) / {n / LEVELS * 0.9:.2f}); }}\n"
@@ -61,10 +66,16 @@ def escape(text: str) -> str:
     return html.escape(show(text))
 
 
+def written(text: str) -> str:
+    """A text within the page. A mark on its circle is in a font whose marks know their places: that of many fonts with
+    letters of one width lies on the letter that follows."""
+    return re.sub(r"◌[^\x00-\x7f]", r"<em>\g<0></em>", escape(text))
+
+
 def page(report: Report, subtitle: str = "") -> str:
     """The whole file."""
     title = escape(report.title)
-    body = "\n".join(_block(block) for block in report.blocks)
+    body = "\n".join(_fitted(report.blocks))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} · charrnn</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
@@ -72,10 +83,25 @@ def page(report: Report, subtitle: str = "") -> str:
     )
 
 
+def _fitted(blocks: Sequence[Block]) -> list[str]:
+    """The blocks; what the budget does not hold is left out, and said to be."""
+    drawn = [_block(block) for block in blocks]
+    room = share([len(text.encode()) for text in drawn], BUDGET)
+    for n, block in enumerate(blocks):
+        whole, what = parts(block)
+        kept = whole
+        while kept and (size := len(drawn[n].encode())) > room:
+            kept = int(0.98 * kept * room / size)
+            shorter = cut(block, kept)
+            left = whole - parts(shorter)[0]
+            drawn[n] = f"{_block(shorter)}<p><small>{left:,} of {whole:,} {what} left out here</small></p>"
+    return drawn
+
+
 def _block(block: Block) -> str:
     match block:
         case Note():
-            return f"<p>{escape(block.text)}</p>"
+            return f"<p>{written(block.text)}</p>"
         case Painted():
             return _painted(block)
         case Table():
@@ -85,35 +111,29 @@ def _block(block: Block) -> str:
         case Bars():
             return _bars(block)
         case Tree():
-            return f"<h2>{escape(block.title)}</h2><ul>{_branch(block.root)}</ul>"
+            return f'<h2>{escape(block.title)}</h2><div class="tree" tabindex="0"><ul>{_branch(block.root)}</ul></div>'
 
 
 def _painted(block: Painted) -> str:
-    """One span a character, which the pointer and the Tab key reach; what the budget does not hold is left out, and
-    said to be."""
+    """One span a character, which the pointer and the Tab key reach."""
     spans: list[str] = []
-    size = 0
     for t, symbol in enumerate(block.symbols):
         step = round(block.level(block.values[t]) * LEVELS)
         name = f' class="{"p" if step > 0 else "m"}{abs(step)}"' if step else ""
         hover = escape(block.hovers[t]) if block.hovers else f"{block.values[t]:.3g}"
         sign = glyph(symbol)
-        inner = escape(sign) if sign == symbol else f"<i>{escape(sign)}</i>"
+        inner = escape(sign) if sign == symbol else f"<i>{written(sign)}</i>"
         spans.append(f'<span{name} tabindex="0" title="{hover}">{inner}</span>' + ("\n" if symbol == "\n" else ""))
-        size += len(spans[-1].encode())
-        if size > BUDGET:
-            break
-    left = len(block.symbols) - len(spans)
-    scale = f"{block.scale}: {block.low:g} to {block.high:g}" + (f"; {left:,} characters left out here" if left else "")
+    scale = f"{block.scale}: {label(block.low)} to {label(block.high)}"
     return f'<div class="text">{"".join(spans)}</div><p><small>{escape(scale)}</small></p>'
 
 
 def _table(block: Table) -> str:
     def cell(value: Value) -> str:
         if isinstance(value, tuple):
-            return f"<td>{' '.join(f'<bdi>{escape(item)}</bdi>' for item in value)}</td>"
+            return f"<td>{' '.join(f'<bdi>{written(item)}</bdi>' for item in value)}</td>"
         if isinstance(value, str):
-            return f"<td>{escape(value)}</td>"
+            return f"<td>{written(value)}</td>"
         return f'<td class="n">{"" if value is None else number(value)}</td>'
 
     kinds = (' class="n"' if block.numeric(k) else "" for k in range(len(block.columns)))
@@ -134,7 +154,7 @@ def _bars(block: Bars) -> str:
 
 
 def _branch(branch: Branch) -> str:
-    text = f"<b>{escape(branch.text)}</b>" if branch.best else escape(branch.text)
+    text = f"<b>{written(branch.text)}</b>" if branch.best else written(branch.text)
     children = f"<ul>{''.join(map(_branch, branch.children))}</ul>" if branch.children else ""
     return f"<li>{text} <small>{escape(branch.remark)}</small>{children}</li>"
 
@@ -172,19 +192,30 @@ def _chart(chart: Chart) -> str:
         if chart.kind == "lines":
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<g fill="{colour}" fill-opacity=".6">')
         for x, y, n in points:
-            name = series.labels[n] if series.labels else series.name
-            tip = f"<title>{escape(name)} ({series.x[n]:.4g}, {series.y[n]:.4g})</title>"
+            tip = f"<title>{escape(series.called(n))} ({number(series.x[n])}, {number(series.y[n])})</title>"
             if series.labels:
                 parts.append(_mark(series.labels[n], x, y, tip))
             else:
-                at = f'cx="{x:.1f}" cy="{y:.1f}"'
-                parts.append(f'<circle {at} r="3" fill="{colour}" fill-opacity=".6">{tip}</circle>')
+                parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3">{tip}</circle>')
+        parts.append("</g>")
     said = escape(f"{chart.title}: {chart.y_label} against {chart.x_label}")
     return (
         f'<h2>{escape(chart.title)}</h2>{_key(chart)}<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
-        f'aria-label="{said}">{"".join(parts)}</svg>'
+        f'aria-label="{said}">{"".join(parts)}</svg>{_values(chart)}'
     )
+
+
+def _values(chart: Chart) -> str:
+    """What the pointer is told of each point, for those who have none."""
+    rows: list[list[Value]] = [
+        [series.called(n), x, y]
+        for series in chart.series
+        for n, (x, y) in enumerate(zip(series.x, series.y, strict=True))
+    ]
+    table = _table(Table(["point", chart.x_label, chart.y_label], rows))
+    return f"<details><summary>The values as a table</summary>{table}</details>"
 
 
 def _mark(text: str, x: float, y: float, tip: str) -> str:

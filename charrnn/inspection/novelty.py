@@ -131,10 +131,10 @@ def novelty(subject: Subject, length: int = 2000, order: int = 12, seed: int = 0
     copy = subject.symbols[end - longest : end]
     note = (
         f"{len(lengths):,} characters of {subject.name} against the training text of {corpus.name}. The longest "
-        f"stretch copied has {longest} characters: {shown(''.join(copy[:60]))}{'…' if longest > 60 else ''}"
+        f"stretch copied has {longest:,} characters: {shown(''.join(copy[:60]))}{'…' if longest > 60 else ''}"
     )
     symbols, scale = subject.symbols, "length of the copy that ends here"
-    hovers = [f"{shown(c)}  {n} characters up to here are copied" for c, n in zip(symbols, lengths, strict=True)]
+    hovers = [f"{shown(c)}  {n:,} characters up to here are copied" for c, n in zip(symbols, lengths, strict=True)]
     painted = Painted(symbols, lengths, 0.0, float(max(20, longest)), scale, hovers)
     table = Table(["n", "n-grams not in the training text"], [[n, share] for n, share in enumerate(shares, 1)])
     document = {

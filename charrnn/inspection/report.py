@@ -60,12 +60,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one name; ``labels`` go beside them, or is empty."""
+    """Points of one name; ``labels`` are drawn in their places, ``names`` say which is which; or both are empty."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     labels: Sequence[str] = ()
+    names: Sequence[str] = ()
+
+    def called(self, point: int) -> str:
+        """What one of the points is called."""
+        return (self.labels or self.names or [self.name] * len(self.x))[point]
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,13 @@ def shown(text: str) -> str:
 
 
 def number(value: float | int) -> str:
-    """A number as tables show it: whole ones in full, others to four figures."""
+    """A number as tables show it: whole ones in full, others to four figures; zero has no sign.
+
+    >>> number(13_324_314), number(12_345.0), number(0.00012), number(-0.0)
+    ('13,324,314', '12,345', '1.20e-04', '0')
+    """
+    if abs(value) < 1e9 and value == round(value):
+        value = round(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:,.4g}"
+    return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:,.4g}"

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.corpus import Corpus
-from charrnn.data.reading import Reader
-from charrnn.data.sources import gather
-from charrnn.data.vocabulary import Unit, to_codes
+from charrnn.data.vocabulary import Unit, from_codes, to_codes
 from charrnn.errors import TextError
-from charrnn.evaluation.evaluator import corpus_ids
+from charrnn.evaluation.evaluator import corpus_ids, text_codes, text_or_corpus
 
 
 @dataclass(frozen=True)
@@ -45,24 +43,36 @@ class Subject:
         return cls(checkpoint, checkpoint.vocabulary.encode_codes(to_codes(text, "char")), text, name)
 
     @classmethod
-    def read(cls, checkpoint: Checkpoint, name: str, length: int | None = None) -> Subject:
-        """The beginning of a file (or standard input, ``-``).
+    def named(
+        cls,
+        checkpoint: Checkpoint,
+        name: str | None,
+        length: int | None = None,
+        *,
+        encoding: str | None = None,
+        newlines: str | None = None,
+    ) -> Subject:
+        """The beginning of what a user names as text, as :func:`~charrnn.evaluation.evaluator.text_to_score` takes it.
 
         Raises:
-            TextError: it cannot be read, or not as text.
+            TextError: it is missing, or cannot be read as text.
+            UsageError: an encoding of a corpus.
         """
-        unit = checkpoint.vocabulary.unit
+        found = text_or_corpus(checkpoint, name, encoding=encoding, newlines=newlines)
+        if isinstance(found, Corpus):
+            return cls.of_corpus(checkpoint, found, length)
         pieces: list[str] = []
-        with gather([name]) as found:
-            for piece in Reader(found.sources, unit=unit):
-                pieces.append(piece)
-                if length is not None and sum(map(len, pieces)) >= length:
-                    break
-        return cls.spelled(checkpoint, "".join(pieces)[:length], name)
+        for codes in text_codes(checkpoint.vocabulary, found, encoding, newlines):
+            pieces.append(from_codes(codes))
+            if length is not None and sum(map(len, pieces)) >= length:
+                break
+        return cls.spelled(checkpoint, "".join(pieces)[:length], found)
 
     @classmethod
-    def of_corpus(cls, checkpoint: Checkpoint, corpus: Corpus, length: int, split: str = "validation") -> Subject:
-        """The beginning of a split of a prepared corpus.
+    def of_corpus(
+        cls, checkpoint: Checkpoint, corpus: Corpus, length: int | None = None, split: str = "validation"
+    ) -> Subject:
+        """The beginning of a split of a prepared corpus, or all of it.
 
         Raises:
             TextError: the split is empty, or the corpus has another unit.
@@ -76,7 +86,7 @@ class Subject:
         """Raises TextError where the text is shorter than a view needs."""
         if len(self.ids) < characters:
             raise TextError(
-                f"{self.name}: has {len(self.ids)} characters, this view needs {characters}; name a longer --text"
+                f"{self.name}: has {len(self.ids):,} characters, this view needs {characters:,}; name a longer --text"
             )
 
     @property

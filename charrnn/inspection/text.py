@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from charrnn.data.vocabulary import Vocabulary
 from charrnn.decoding.engine import Engine
 from charrnn.decoding.filters import log_softmax
+from charrnn.decoding.generator import read
 from charrnn.evaluation.evaluator import scoring_engine
 from charrnn.evaluation.metrics import unknown_cost
 from charrnn.inspection.report import Note, Painted, Report, Table, Value, shown
@@ -20,8 +21,8 @@ from charrnn.inspection.subject import Subject
 
 #: Bits at which a colour is full: a character that the model gave less than 1 in 256.
 FULL = 8.0
-#: Characters that are read at once.
-WINDOW = 1024
+#: Characters whose distributions are in memory at once.
+WINDOW = 128
 #: As many characters of the text before stand in the table; fewer where they are spelled with several.
 BEFORE = 12
 
@@ -90,20 +91,46 @@ def surprise(
         top: how many of the likeliest to keep for each.
         prompt: what stands before the text, after a newline.
     """
-    before = vocabulary.encode("\n" + prompt)
-    read, T = np.concatenate((before, ids[:-1]))[:, None], len(ids)
-    state, rows = engine.initial_state(1), []
-    for at in range(0, len(read), WINDOW):
-        logits, state = engine.run(read[at : at + WINDOW], state)
-        rows.append(logits[:, 0])
-    nats = -log_softmax(np.concatenate(rows)[-T:])  # (T, V)
-    truth = nats[np.arange(T), ids]
-    cost = unknown_cost(vocabulary) * (np.asarray(ids) == vocabulary.unknown)
-    ranks = (nats < truth[:, None]).sum(-1) + 1
-    nats[:, vocabulary.unknown] = np.inf  # it is never generated, so it is not among what could have come
-    likeliest = np.argsort(nats, axis=-1, kind="stable")[:, : min(top, len(vocabulary) - 1)]
-    others = [[(vocabulary.character(int(i)), math.exp(-nats[t, i])) for i in likeliest[t]] for t in range(T)]
-    return Surprise((truth + cost) / math.log(2), ranks, others)
+    ids = np.asarray(ids, np.int64)
+    bits, ranks = np.empty(len(ids)), np.empty(len(ids), np.int64)
+    others: list[list[tuple[str, float]]] = []
+    for logits in _logits(engine, vocabulary, ids, prompt):
+        place = slice(len(others), len(others) + len(logits))
+        nats = -log_softmax(logits)  # (n, V)
+        truth = np.take_along_axis(nats, ids[place, None], -1)
+        cost = unknown_cost(vocabulary) * (ids[place] == vocabulary.unknown)
+        bits[place], ranks[place] = (truth[:, 0] + cost) / math.log(2), (nats < truth).sum(-1) + 1
+        nats[:, vocabulary.unknown] = np.inf  # it is never generated, so it is not among what could have come
+        likeliest = lowest(nats, min(top, len(vocabulary) - 1)).tolist()
+        for row, columns in zip(nats, likeliest, strict=True):
+            others.append([(vocabulary.character(i), math.exp(-row[i])) for i in columns])
+    return Surprise(bits, ranks, others)
+
+
+def _logits(
+    engine: Engine, vocabulary: Vocabulary, ids: NDArray[np.integer[Any]], prompt: str
+) -> Iterator[NDArray[np.float32]]:
+    """The logits of each character of a text, (T, V), a few rows at a time: all of them might not fit in memory."""
+    first, state = read(engine, vocabulary, prompt)
+    yield first[: len(ids)]
+    for at in range(0, len(ids) - 1, WINDOW):
+        logits, state = engine.run(ids[at : min(at + WINDOW, len(ids) - 1), None], state)
+        yield logits[:, 0]
+
+
+def lowest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """The columns of the lowest values of each row, (T, count), in order; of equal ones the first.
+
+    >>> lowest(np.array([[3.0, 1, 2, 1, 1]]), 2).tolist()
+    [[1, 3]]
+    """
+    # Thousands of columns of which few are wanted: sorting them all would take many times as long.
+    edge = np.partition(values, count - 1, axis=-1)[:, count - 1, None]
+    below, level = values < edge, values == edge
+    taken = below | level & (level.cumsum(-1) <= count - below.sum(-1, keepdims=True))
+    columns = taken.nonzero()[1].reshape(-1, count)
+    order = np.argsort(np.take_along_axis(values, columns, -1), axis=-1, kind="stable")
+    return np.take_along_axis(columns, order, -1)
 
 
 def text(subject: Subject, top: int = 5) -> Report:

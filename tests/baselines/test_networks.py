@@ -307,8 +307,8 @@ def test_it_can_be_fine_tuned_on_a_text_with_other_characters(kind: str, tmp_pat
 
 def test_settings_that_a_kind_lacks_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     for config, said in [
-        (ModelConfig(model="tcn", cell="gru"), "--cell: a tcn model has none; it belongs to recurrent"),
-        (ModelConfig(kernel_size=3), "--kernel-size: a recurrent model has none; it belongs to tcn"),
+        (ModelConfig(model="tcn", cell="gru"), "--cell: of recurrent; a model of kind tcn has none"),
+        (ModelConfig(kernel_size=3), "--kernel-size: of tcn; a model of kind recurrent has none"),
         (ModelConfig(model="transformer", hidden_size=30, num_heads=4), "expected a multiple of twice --num-heads 4"),
     ]:
         with pytest.raises(UsageError, match=said):

@@ -154,22 +154,21 @@ SAMPLE = given(
 )  # fmt: skip
 #: A page of the name of a run would be taken for it from then on.
 PAGE = often(st.sampled_from(["page.html", "out/page.html", "."]), [name for name in NAMES if name != "small"])
-SCORED = {"--text": word("text.txt", "bytes.bin", "empty.txt", "text", "-"),
-          "--split": word("train", "validation", "test"), "--json": SWITCH}  # fmt: skip
+NAMED = {"--text": word("text.txt", "bytes.bin", "empty.txt", "text", "-"), "--encoding": TEXT_OPTIONS["--encoding"],
+         "--newlines": TEXT_OPTIONS["--newlines"], "--json": SWITCH}  # fmt: skip
+SCORED = NAMED | {"--split": word("train", "validation", "test")}
 EVAL = given(
     options(SCORED | {
         "--perplexity": SWITCH, "--bits-per-char": SWITCH, "--nats-per-char": SWITCH, "--bits-per-byte": SWITCH,
         "--window": whole(1, 50), "--exact": SWITCH, "--dynamic": SWITCH, "--dynamic-rate": number(0, 0.01),
-        "--per-line": SWITCH, "--encoding": TEXT_OPTIONS["--encoding"], "--newlines": TEXT_OPTIONS["--newlines"],
-        "--device": word("auto", "cpu"), "--quiet": SWITCH,
+        "--per-line": SWITCH, "--device": word("auto", "cpu"), "--quiet": SWITCH,
     }),
     CHECKPOINTS,
 )  # fmt: skip
 COMPARE = given(options(SCORED | {"--errors": SWITCH, "--html": PAGE}), CHECKPOINTS)
 SCORE = given(
     options(SCORED | {
-        "--checkpoint": word("small", "bytes"), "--worst": whole(1, 9), "--newlines": TEXT_OPTIONS["--newlines"],
-        "--encoding": TEXT_OPTIONS["--encoding"], "--device": word("auto", "cpu"),
+        "--checkpoint": word("small", "bytes"), "--worst": whole(1, 9), "--device": word("auto", "cpu"),
     }),
     st.lists(often(st.sampled_from(["4 green", "é\n"]), [*ODD, *NAMES]), max_size=3),
 )  # fmt: skip
@@ -183,9 +182,8 @@ COMPRESS = given(
 INSPECT = given(st.sampled_from(sorted(VIEWS)).flatmap(
     lambda name: st.tuples(
         st.just(name),
-        options({
-            "--text": word("text.txt", "bytes.bin", "empty.txt", "-"), "--length": whole(1, 600), "--json": SWITCH,
-            "--html": PAGE,
+        options(NAMED | {
+            "--length": whole(1, 600), "--html": PAGE,
             **{flag(option): st.sampled_from(["a=b", "a=[", "=", "a=(?P<", "", "digit=\\d"])
                if isinstance(spec.default, tuple) else whole(1, 12) for option, spec in VIEWS[name].options},
         }),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from commands import call
 
 from charrnn.cli import _one_line
 
@@ -330,3 +331,35 @@ def test_memory_that_a_cpu_has_not_got_is_one_line(capsys):
         torch.empty(10**16)
     assert end.value.exit_code == 6
     assert "out of memory" in capsys.readouterr().err
+
+
+COMMANDS = {
+    "train": ["train", "a.txt"],
+    "sample": ["sample"],
+    "eval": ["eval"],
+    "compare": ["compare", "a", "b"],
+    "score": ["score", "word"],
+    "compress": ["compress", "a.txt"],
+    "inspect": ["inspect", "text"],
+}
+
+
+@pytest.mark.parametrize("said", ["", "DefaultCPUAllocator: can't allocate memory", "CUDA out of memory. Tried to"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_advice_for_memory_names_options_that_the_command_has(command, said, monkeypatch, tmp_path):
+    def fail(*arguments, **options):
+        raise RuntimeError(said) if said else MemoryError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text(TEXT)
+    for place in ("charrnn.checkpoint.locate", "charrnn.decoding.ensemble.locate", "charrnn.data.corpus.resolve"):
+        monkeypatch.setattr(place, fail)
+    done = call(*COMMANDS[command])
+    (line,) = done.stderr.splitlines()
+    assert done.code == 6
+    assert line.startswith("charrnn: out of memory" + (" on the device;" if said.startswith("CUDA") else ";"))
+    named = re.findall("--[a-z-]+", line)
+    known = call(*COMMANDS[command], "--help").stdout
+    assert all(option in known for option in named)
+    first = {"train": "--batch-size", "sample": "--length", "inspect": "--length"}.get(command)
+    assert named[:1] == ([first] if first else []) or (named == ["--device"] and said.startswith("CUDA"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from charrnn.cli import console
 from charrnn.cli.compare import compare
 from charrnn.data.corpus import Corpus, prepare
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.errors import UsageError
+from charrnn.errors import TextError, UsageError
 from charrnn.evaluation.comparison import score
 
 app = typer.Typer()
@@ -79,6 +80,32 @@ def test_table_and_page() -> None:
     assert "<svg" in Path("page.html").read_text(encoding="utf-8")
 
 
+def test_the_page_names_the_text_and_the_files_of_the_models() -> None:
+    for name in ("b", "c"):
+        Path(f"<{name}>").mkdir()
+        Path(f"{name}.safetensors").rename(f"<{name}>/best.safetensors")
+    run("<b>", "<c>/best.safetensors", "--html", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert all(html.escape(f"<{name}>/best.safetensors") in page for name in ("b", "c"))
+    assert "cats, validation" in page
+
+
+def test_a_text_of_another_encoding_and_other_line_ends() -> None:
+    Path("old.txt").write_bytes(TEXT.replace("cat", "cät").replace("\n", "\r\n").encode("cp1252"))
+    Path("new.txt").write_text(TEXT.replace("cat", "cät"), encoding="utf-8")
+    models = ("a.safetensors", "c.safetensors", "--errors", "--json", "--text")
+    with pytest.raises(TextError, match="--encoding cp1252"):
+        run(*models, "old.txt")
+    old, new = (
+        json.loads(run(*models, *text)[0])
+        for text in (["old.txt", "--encoding", "cp1252", "--newlines", "lf"], ["new.txt"])
+    )
+    assert old["errors"] == new["errors"]
+    assert [m["nats_per_char"] for m in old["models"]] == [m["nats_per_char"] for m in new["models"]]
+    with pytest.raises(UsageError, match="is prepared; they are for a plain text"):
+        run("a.safetensors", "--newlines", "lf")
+
+
 def test_bytes_and_characters_are_not_set_beside_each_other() -> None:
     Path("accents.txt").write_text("thé cat\n" * 20, encoding="utf-8")
     with pytest.raises(UsageError, match="units"):
@@ -137,6 +164,14 @@ def test_five_models_are_on_a_map_and_copies_coincide() -> None:
     (first, *rest) = ([m["x"], m["y"]] for m in models if Path(m["checkpoint"]).stem == "a")
     assert rest == [pytest.approx(first, abs=1e-6)] * 2
     assert sum(document["map"]["variance"]) == pytest.approx(1)
+
+
+def test_models_that_predict_alike_are_said_to_and_not_drawn() -> None:
+    stdout, _ = run(*["a.safetensors"] * 5)
+    assert "No map of the models: they predict alike." in stdout
+    assert "of variance" not in stdout
+    document = json.loads(run(*["a.safetensors"] * 5, "--json")[0])
+    assert document["map"]["variance"] == [0, 0]
 
 
 def test_standard_input_and_bytes_have_errors_too() -> None:

@@ -82,6 +82,29 @@ def test_the_text_is_the_validation_split_unless_another_is_named(workplace: Cor
     assert [c["character"] for c in document["characters"]] == list("añb ")
 
 
+def test_a_corpus_may_be_named_as_eval_takes_it(workplace: Corpus) -> None:
+    """By the name that it has below corpora/, by its folder, or as a registered text."""
+    expected = workplace.text("validation", 0, 50)
+    prepare(["story.txt"], name="shakespeare")  # what was prepared under this name is taken for it
+    for name in ("story", "corpora/story", "shakespeare"):
+        document = json.loads(run("text", "--json", "--length", "50", "--text", name)[0])
+        assert "".join(c["character"] for c in document["characters"]) == expected
+    whole = json.loads(run("novelty", "--json", "--text", "story")[0])
+    assert whole["sample"] == workplace.text("validation")
+
+
+@pytest.mark.parametrize("view", ["text", "novelty"])
+def test_a_text_of_another_encoding_and_other_line_ends(view: str) -> None:
+    Path("old.txt").write_bytes("é said\r\nno".encode("cp1252"))
+    with pytest.raises(TextError, match="--encoding cp1252"):
+        run(view, "--text", "old.txt")
+    told = json.loads(run(view, "--text", "old.txt", "--encoding", "cp1252", "--newlines", "lf", "--json")[0])
+    assert (told.get("sample") or "".join(c["character"] for c in told["characters"])) == "é said\nno"
+    for text in ([], ["--text", "story"]):
+        with pytest.raises(UsageError, match="--encoding, --newlines: "):
+            run(view, "--encoding", "cp1252", *text)
+
+
 def test_without_colour_strengths_are_digits_under_the_characters() -> None:
     Path("t.txt").write_text("日a\x1b[b\n", encoding="utf-8")
     lines = run("text", "--text", "t.txt")[0].splitlines()
@@ -109,6 +132,13 @@ def test_novelty_of_a_copy_and_of_something_new(workplace: Corpus) -> None:
     drawn = json.loads(run("novelty", "--length", "30", "--seed", "3", "--json")[0])
     assert len(drawn["sample"]) == 30
     assert drawn == json.loads(run("novelty", "--length", "30", "--seed", "3", "--json")[0])
+
+
+def test_thousands_are_set_apart_wherever_characters_are_counted(workplace: Corpus) -> None:
+    Path("copy.txt").write_text(workplace.text("train", 100, 1600), encoding="utf-8")
+    said = " ".join(run("novelty", "--text", "copy.txt")[0].split())
+    assert said.count("1,500 characters") == 2  # all of them, and the longest stretch copied
+    assert "1500" not in said
 
 
 def test_errors_are_one_line_and_have_their_kind() -> None:

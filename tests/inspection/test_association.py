@@ -52,7 +52,27 @@ def test_planted_cells_rank_first() -> None:
     assert quotes.score > 0.98
     assert column.score > 0.98
     assert quotes.null < 0.65
-    assert abs(column.null) < 0.65
+    assert abs(column.null) < 0.3
+
+
+@pytest.mark.parametrize("width", [20, 40, 79])
+def test_mixed_labels_are_at_chance_also_where_all_lines_are_as_long(width: int) -> None:
+    """Moved by one distance throughout, labels of a period would still agree with a cell of the same period."""
+    random = np.random.default_rng(width)
+    words = " ".join(random.choice(["a", '"of', 'text"', "there", "so"], 5000))
+    text = "".join(words[at : at + width] + "\n" for at in range(0, len(words), width))
+    column = np.arange(len(text)) % (width + 1)
+    cells = random.normal(size=(len(text), 30))
+    cells[:, 3] += 4 * column / width
+    cells[:, 5] += column > width - 5
+    found = {f.feature: f for f in find(cells, features_of(text), top=1)}
+    assert {found["column"].cell, found["newline"].cell} <= {3, 5}
+    assert found["column"].score > 0.5
+    assert found["newline"].score > 0.7
+    for name in ("quotes", "space", "newline"):
+        assert abs(found[name].null - 0.5) < 0.1
+    for name in ("column", "since space", "indentation"):
+        assert abs(found[name].null) < 0.2
 
 
 def test_noise_scores_as_chance_although_the_best_was_chosen() -> None:

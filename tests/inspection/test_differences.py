@@ -67,6 +67,15 @@ def test_means_of_few_closings_are_not_drawn_and_no_more_series_than_colours() -
     assert 8 < chart.series[0].x[1] < 15
 
 
+def test_where_no_closing_is_drawn_it_is_said() -> None:
+    said = "No chart of closing brackets and quotes: the text has fewer than 5 at"
+    few = [errors(2)["closings"][1]]
+    for closings, expected in ((few, True), ([], True), (errors(2)["closings"], False)):
+        blocks = error_blocks(errors(2) | {"closings": closings}, names(2))
+        assert any(isinstance(block, Chart) for block in blocks) != expected
+        assert any(isinstance(block, Note) and said in block.text for block in blocks) == expected
+
+
 def test_a_missing_training_text_is_said() -> None:
     found = errors(2) | {"taxonomy": None, "taxonomy_missing": "it is gone"}
     blocks = error_blocks(found, names(2))

@@ -16,7 +16,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.config import Config, TrainingConfig
 from charrnn.inspection.activations import run
 from charrnn.inspection.gradients import distances, gradient_norms, gradients, while_trained
-from charrnn.inspection.report import Chart, Note, Series
+from charrnn.inspection.report import Chart, Note, Series, Table
 from charrnn.inspection.subject import Subject
 from charrnn.model.network import CharRNN
 
@@ -93,9 +93,39 @@ def test_models_side_by_side_show_what_each_shows_alone(model: Model, text: str)
         alone = gradients(subject, reach=20, places=3).document
         assert alone["norms"] == found["norms"]
         assert alone["cell"] == found["cell"] == subject.checkpoint.config.model.cell
-    (chart,) = [block for block in both.blocks if isinstance(block, Chart)]  # nothing was trained here
-    assert [series.name for series in chart.series] == ["rnn", "lstm"]
-    assert list(chart.series[1].y) == both.document["models"][1]["norms"]["input"]
+    norms = {model["cell"]: model["norms"] for model in both.document["models"]}
+    shown = [
+        {"rnn": norms["rnn"]["input"], "lstm": norms["lstm"]["input"]},
+        {"rnn, h": norms["rnn"]["h layer 1"], "lstm, h": norms["lstm"]["h layer 1"],
+         "lstm, c": norms["lstm"]["c layer 1"]},
+    ]  # fmt: skip
+    charts = [block for block in both.blocks if isinstance(block, Chart)]  # nothing was trained here
+    assert [{series.name: series.y for series in chart.series} for chart in charts] == shown
+    tables = [block for block in both.blocks if isinstance(block, Table)]
+    for table, lines in zip(tables, shown, strict=True):
+        names, (ks, *columns) = table.columns, zip(*table.rows, strict=True)
+        assert list(ks) == both.document["distances"]
+        assert dict(zip(names[1:], map(list, columns), strict=True)) == lines
+    titles = [block.title for block in (*charts, *tables)]
+    assert titles == [f"{what} at {where}" for what in ("Gradient", "Norms")
+                      for where in ("the input", "the state of the last layer")]  # fmt: skip
+
+
+def test_what_a_short_text_has_no_room_for_is_said(model: Model, text: str) -> None:
+    def notes(length: int, reach: int, places: int) -> str:
+        report = gradients(Subject.of(model("rnn"), text[:length]), reach=reach, places=places)
+        assert report.document["distances"][-1] == min(reach, length - 1)
+        return " ".join(block.text for block in report.blocks if isinstance(block, Note))
+
+    said = notes(50, reach=2000, places=2)
+    assert "The text reaches back 49 characters, and not 2,000." in said
+    assert "mean over 1 place (the text has no room for 2);" in said
+    said = notes(50, reach=49, places=1)
+    assert "reaches back" not in said
+    assert "mean over 1 place;" in said
+    said = notes(300, reach=20, places=3)
+    assert "mean over 3 places;" in said
+    assert "room" not in said
 
 
 def test_norms_while_training_are_those_of_the_run_with_its_clipping(model: Model, text: str, tmp_path: Path) -> None:

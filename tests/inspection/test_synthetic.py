@@ -39,12 +39,14 @@ def test_a_trained_network_has_a_quote_cell_and_a_column_cell(tmp_path: Path) ->
     subject = Subject.of(model.checkpoint, quoted_lines(800, seed=1), "text of another seed")
     cells = inspect("cells", subject, top=1).document["cells"]
     found = {cell["feature"]: cell for cell in cells}
-    for name in ("quotes", "column"):
+    for name in ("quotes", "column", "newline"):
         print({key: value if isinstance(value, str) else round(value, 4) for key, value in found[name].items()})
     quotes, column = found["quotes"], found["column"]
     assert quotes["score"] >= 0.95
     assert column["score"] >= 0.8
+    assert found["newline"]["score"] >= 0.95
+    for cell in cells:
+        assert cell["null"] < 0.65 if cell["kind"] == "auc" else abs(cell["null"]) < 0.3, cell
     for cell in (quotes, column):
-        assert abs(cell["null"]) < 0.65
         assert abs(cell["untrained"]) < cell["score"] - 0.2
         assert cell["clamp_bits"] > 0.05

@@ -17,11 +17,11 @@ from charrnn.evaluation.evaluator import evaluate
 from charrnn.inspection import VIEWS, inspect
 from charrnn.inspection.activations import activations
 from charrnn.inspection.axes import axis_of
-from charrnn.inspection.beam import search
+from charrnn.inspection.beam import Node, search, verdict
 from charrnn.inspection.cells import clamp_bits
 from charrnn.inspection.embeddings import cosines, principal_components
 from charrnn.inspection.html import page
-from charrnn.inspection.report import Branch, Chart, Note, Painted, Report, Series, Table, Tree
+from charrnn.inspection.report import Branch, Chart, Note, Painted, Report, Series, Table, Tree, shown
 from charrnn.inspection.subject import Subject
 
 Model = Callable[..., Checkpoint]
@@ -127,6 +127,40 @@ def test_gates_of_extreme_biases_are_open_or_shut(model: Model, text: str) -> No
     assert gates[0, "f"]["left"] == [0.0] * 12
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gates_name_their_units_as_inspect_cell_takes_them(model: Model, text: str, cell: str) -> None:
+    checkpoint = model(cell)
+    bias = checkpoint.weights["layers.1.bias_ih_l0"]
+    bias[3], bias[7] = 100, -100  # of the first gate in layer 1
+    report = inspect("gates", Subject.of(checkpoint, text))
+    shares = {
+        (gate["name"], f"{gate['layer']}.{unit}"): (gate["right"][unit], gate["left"][unit])
+        for gate in report.document["gates"]
+        for unit in range(12)
+    }
+    charts = [block for block in report.blocks if isinstance(block, Chart)]
+    points = {
+        (chart.title.split()[0], series.called(n)): (series.x[n], series.y[n])
+        for chart in charts
+        for series in chart.series
+        for n in range(len(series.x))
+    }
+    assert points == shares
+    tables = [block for block in report.blocks if isinstance(block, Table) and "longest" in block.title]
+    for chart, table in zip(charts, tables, strict=True):
+        gate = chart.title.split()[0]
+        for name, share in ((0, 1), (2, 3)):
+            assert [row[share] for row in table.rows] == [
+                shares[gate, str(row[name])][name // 2] if row[name] else None for row in table.rows
+            ]
+            most = sorted((value[name // 2] for (of, _), value in shares.items() if of == gate), reverse=True)
+            assert [row[share] or 0 for row in table.rows] == most[: len(table.rows)]
+    first, *_ = tables[0].rows
+    assert list(first) == ["1.3", 1.0, "1.7", 1.0]
+    address = re.findall(r"inspect cell ([\d.]+)", " ".join(b.text for b in report.blocks if isinstance(b, Note)))
+    assert inspect("cell", Subject.of(checkpoint, text), *address).title == f"Cell {address[0]}"
+
+
 @pytest.mark.parametrize("address", ["", "3", "a.b", "2.0", "0.12", "-1.0", "0.1.2", "[bold]"])
 def test_a_cell_that_is_not_there_is_one_line(model: Model, text: str, address: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -175,6 +209,43 @@ def test_beam_document_is_a_tree(model: Model) -> None:
     assert steps == pytest.approx(document["beam"]["log_probability"])
 
 
+def test_the_same_text_is_not_dropped_by_a_beam_that_finds_it_with_other_noise() -> None:
+    def text(symbols: str, total: float) -> list[Node]:
+        return [Node(n, n - 1, ord(symbol), total / len(symbols), total) for n, symbol in enumerate(symbols, 1)]
+
+    assert verdict(text("ab", -4.0), text("ab", -4.0 + 3e-6)) == "Both find the same text here."
+    assert verdict(text("ab", -4.0), text("ac", -4.0 + 3e-6)).endswith("equally probable.")
+    assert verdict(text("ab", -4.0), text("ac", -4.7)).startswith("The beam's text is 2.01 times")
+    assert verdict(text("ab", -4.7), text("ac", -4.0)).startswith("The greedy text is 2.01 times")
+
+
+@pytest.mark.parametrize("width", [1, 2, 8])
+def test_the_greedy_path_is_whole_in_the_tree_and_step_by_step(model: Model, width: int) -> None:
+    checkpoint = model()
+    for name in ("embedding.weight", "layers.0.weight_ih_l0", "layers.1.weight_ih_l0", "head.weight"):
+        checkpoint.weights[name] *= 4  # so that what is read matters, and what is likely first may lead astray
+    dropped = 0
+    for prompt in ("He", "saw", "12 of", "(", "went."):
+        report = inspect("beam", Subject.of(checkpoint, ""), prompt, width=width, depth=8)
+        greedy, (tree,) = report.document["greedy"], [block for block in report.blocks if isinstance(block, Tree)]
+        found, branch = "", tree.root
+        while following := [child for child in branch.children if "greedy" in child.remark]:
+            (branch,) = following
+            found += branch.text
+            dropped += "greedy, dropped" in branch.remark
+        assert found == shown(greedy["text"])
+        kept = "".join(node["character"] for node in report.document["nodes"] if node["greedy"])
+        assert greedy["text"].startswith(kept)
+        assert (kept == greedy["text"]) == ("alone" not in branch.remark)
+        steps = next(block for block in report.blocks if isinstance(block, Table) and "step" in block.columns)
+        for search_, at in (("beam", 1), ("greedy", 4)):
+            outcome = report.document[search_]
+            assert "".join(str(row[at]) for row in steps.rows) == shown(outcome["text"])
+            assert [row[at + 1] for row in steps.rows] == outcome["steps"]
+            assert steps.rows[-1][at + 2] == outcome["log_probability"]
+    assert (dropped > 0) == (width > 1)
+
+
 def test_principal_components_of_a_plane() -> None:
     random = np.random.default_rng(0)
     plane = random.normal(size=(30, 2)) * [3, 1] @ np.linalg.qr(random.normal(size=(6, 2)))[0].T + 5
@@ -199,14 +270,6 @@ def test_nothing_in_a_page_is_obeyed() -> None:
     assert html.count("</title>") == 1 + 2  # the page's and the two marks'
     assert "http" not in html
     assert "src=" not in html
-
-
-def test_a_page_of_any_text_stays_small() -> None:
-    length = 200_000
-    painted = Painted(["x"] * length, [0.5] * length, 0, 1, "scale", ["x" * 50] * length)
-    html = page(Report("Long", [painted]))
-    assert len(html.encode()) < 2_000_000
-    assert "left out here" in html
 
 
 @pytest.mark.parametrize("log", [False, True])
