@@ -6,6 +6,7 @@ Imports no torch: a checkpoint is checked, and ``info`` answers, without it. A n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -156,6 +157,17 @@ def weight_shapes(config: ModelConfig, symbols: int) -> Shapes:
 def state_shapes(config: ModelConfig, batch_size: int) -> tuple[Shape, ...]:
     """Shape of every part of the state of B sequences."""
     return ARCHITECTURES[config.kind].state(config, batch_size)
+
+
+def training_memory(config: ModelConfig, symbols: int, steps: int) -> tuple[int, int]:
+    """Bytes that training needs at least, for the weights and for each stream with windows of so many steps.
+
+    Beside the weights their average, their gradients, and the optimiser's two averages of those, in float32; of each
+    stream its state, and of each character in its window the gates and the logits, in 16 bits.
+    """
+    weights = sum(map(math.prod, weight_shapes(config, symbols).values()))
+    state = sum(map(math.prod, state_shapes(config, 1)))
+    return 5 * 4 * weights, 4 * state + 2 * steps * (ARCHITECTURES[config.kind].kept(config) + symbols)
 
 
 def title(config: ModelConfig) -> str:

@@ -73,6 +73,7 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError: the document lacks a part.
     """
+    from charrnn.architectures import training_memory
     from charrnn.checkpoint import parts_of
 
     config, vocabulary = parts_of(path, document)
@@ -81,6 +82,11 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
         if config.model.kind == "ngram"
         else parameters_by_part(config.model, len(vocabulary))
     )
+    training = config.training
+    memory = None
+    if training.sequence_length and training.batch_size:
+        weights, stream = training_memory(config.model, len(vocabulary), training.sequence_length)
+        memory = weights + training.batch_size * stream
     return {
         "schema": 1,
         "kind": "checkpoint",
@@ -88,6 +94,7 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "parameters": sum(parameters.values()),
         "parameters_by_part": parameters,
+        "training_bytes": memory,
         "vocabulary": {"unit": vocabulary.unit, "symbols": len(vocabulary)},
         "config": config.to_mapping(),
         "corpus": document["corpus"],
@@ -159,6 +166,8 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
     if model.get("model") != "ngram":
         fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
              f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
+    if described["training_bytes"]:
+        fact("memory", f"training takes {described['training_bytes'] / 1e6:,.0f} MB or more, beside the program")
     if described["resumable"]:
         name = shlex.quote(run_name(Path(described["path"]).parent))
         fact("resume", f"charrnn train --resume --run {name}", "green")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from charrnn.architectures import ARCHITECTURES, state_shapes, weight_shapes
+from charrnn.architectures import training_memory
 from charrnn.config import Config
 from charrnn.errors import ResourceError, UsageError
 from charrnn.model import sequence
@@ -126,17 +125,18 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
     Raises:
         ResourceError: less memory than is certainly needed.
     """
-    model, training = config.model, config.training
-    weights = sum(map(math.prod, weight_shapes(model, symbols).values()))
-    # Beside the weights their average, their gradients, and the optimiser's two averages of those, in float32; of each
-    # character in a window the gates and the logits, in 16 bits.
-    streams = -(-training.batch_size // processes)
-    window = min(characters, streams * training.sequence_length)
-    kept = ARCHITECTURES[model.kind].kept(model) + symbols
-    state = sum(map(math.prod, state_shapes(model, streams)))
-    needed, there = 5 * 4 * weights + 4 * state + 2 * window * kept, memory_of(compute.device)
-    if there is not None and needed > there:
-        raise ResourceError(
-            f"{weights:,} weights and {window:,} characters at once need {needed / 1e9:,.1f} GB of memory or more, "
-            f"of {there / 1e9:,.1f} GB; choose a smaller --hidden-size, --num-layers or --batch-size"
-        )
+    training = config.training
+    weights, stream = training_memory(config.model, symbols, min(training.sequence_length, characters))
+    streams = min(-(-training.batch_size // processes), max(1, characters // training.sequence_length))
+    needed, there = weights + streams * stream, memory_of(compute.device)
+    if there is None or needed <= there:
+        return
+    advice = "choose a smaller --hidden-size or --num-layers"
+    if there >= weights + stream:
+        fitting = (there - weights) // stream
+        advice = f"try --batch-size {processes << (fitting.bit_length() - 1)}"
+    raise ResourceError(
+        f"training needs {needed / 1e9:,.1f} GB of memory or more, and there are {there / 1e9:,.1f}: "
+        f"{weights / 1e9:,.1f} for the weights and what is kept of each, {stream / 1e6:,.1f} MB for each of "
+        f"{streams:,} streams; {advice}"
+    )

@@ -167,6 +167,7 @@ def test_info_knows_checkpoints_runs_and_corpora(trained):
     assert run["kind"] == "checkpoint"
     assert run["parameters"] == sum(run["parameters_by_part"].values())
     assert not run["resumable"]
+    assert run["training_bytes"] > 5 * 4 * run["parameters"]  # weights, average, gradients, two averages of those
     assert json.loads(charrnn(trained, "info", "checkpoints/bottles/last.safetensors", "--json").stdout)["resumable"]
     corpus = json.loads(charrnn(trained, "info", "corpora/bottles", "--json").stdout)
     assert corpus["kind"] == "corpus"

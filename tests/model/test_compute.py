@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,10 +39,29 @@ def test_memory_is_the_machines_or_less_where_a_container_may_use_less(tmp_path,
     assert memory_of(CPU.device) == bytes_there
     config = settle(Config(), characters=100_000, machine="cpu-fp32", preset="small").config
     if bytes_there == 5_000_000:
-        with pytest.raises(ResourceError, match=r"GB of memory or more, of 0\.0 GB; choose a smaller"):
+        with pytest.raises(
+            ResourceError, match=r"GB of memory or more, and there are 0\.0: .*; choose a smaller --hidden"
+        ):
             check_memory(config, 100, 100_000, CPU)
     else:
         check_memory(config, 100, 100_000, CPU)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("there", [50_000_000, 100_000_000, 300_000_000])
+def test_the_batch_size_that_is_advised_fits_and_a_larger_one_would_not(monkeypatch, there, processes):
+    monkeypatch.setattr(compute, "memory_of", lambda device: there)
+    config = settle(Config(), characters=10**9, machine="cpu-fp32", preset="base").config
+
+    def of(batch_size: int) -> Config:
+        return replace(config, training=replace(config.training, batch_size=batch_size))
+
+    with pytest.raises(ResourceError) as error:
+        check_memory(of(1 << 16), 100, 10**9, CPU, processes)
+    advised = int(str(error.value).rpartition("--batch-size ")[2])
+    check_memory(of(advised), 100, 10**9, CPU, processes)
+    with pytest.raises(ResourceError):
+        check_memory(of(2 * advised), 100, 10**9, CPU, processes)
 
 
 def test_a_system_that_does_not_tell_its_memory_refuses_nothing(tmp_path, monkeypatch):
