@@ -238,6 +238,9 @@ class TrainingConfig(Settings):
         None, "int", "Window of truncated back-propagation T, characters.", minimum=1, maximum=65536
     )
     batch_size: int = setting(None, "int", "Parallel streams B.", minimum=1, maximum=65536)
+    accumulation: int = setting(
+        None, "int", "Parts that a step is computed in, one after another, to save memory.", minimum=1, maximum=65536
+    )
     epochs: float = setting(None, "float", "Length in passes over the training text.", minimum=0.001, maximum=1e6)
     steps: int = setting(None, "int", "Length in optimiser steps.", minimum=1, maximum=10**12)
     time_limit: float = setting(

@@ -28,6 +28,7 @@ MODEL = ModelConfig(
 TRAINING = TrainingConfig(
     sequence_length=64,
     batch_size=64,
+    accumulation=1,
     learning_rate=0.01,
     schedule="cosine",
     warmup=0.02,

@@ -86,7 +86,7 @@ def description(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     memory = None
     if training.sequence_length and training.batch_size:
         weights, stream = training_memory(config.model, len(vocabulary), training.sequence_length)
-        memory = weights + training.batch_size * stream
+        memory = weights + -(-training.batch_size // (training.accumulation or 1)) * stream
     return {
         "schema": 1,
         "kind": "checkpoint",

@@ -127,16 +127,17 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
     """
     training = config.training
     weights, stream = training_memory(config.model, symbols, min(training.sequence_length, characters))
-    streams = min(-(-training.batch_size // processes), max(1, characters // training.sequence_length))
+    parts = processes * training.accumulation
+    streams = min(-(-training.batch_size // parts), max(1, characters // training.sequence_length))
     needed, there = weights + streams * stream, memory_of(compute.device)
     if there is None or needed <= there:
         return
     advice = "choose a smaller --hidden-size or --num-layers"
     if there >= weights + stream:
         fitting = (there - weights) // stream
-        advice = f"try --batch-size {processes << (fitting.bit_length() - 1)}"
+        advice = f"try --accumulation {-(-training.batch_size // (processes * fitting))}, or a smaller --batch-size"
     raise ResourceError(
         f"training needs {needed / 1e9:,.1f} GB of memory or more, and there are {there / 1e9:,.1f}: "
         f"{weights / 1e9:,.1f} for the weights and what is kept of each, {stream / 1e6:,.1f} MB for each of "
-        f"{streams:,} streams; {advice}"
+        f"{streams:,} streams at once; {advice}"
     )

@@ -26,9 +26,12 @@ from charrnn.training.run import EXHAUSTED, FINISHED, Notify, Run, rewind
 from charrnn.training.trainer import Trainer
 
 #: What may differ when a run goes on; everything else would make it another run.
-RESUMABLE = ("epochs", "steps", "time_limit", "validate_every", "save_every", "keep", "patience", "device", "precision")
+RESUMABLE = (
+    "epochs", "steps", "time_limit", "validate_every", "save_every", "keep", "patience", "accumulation", "device",
+    "precision",
+)  # fmt: skip
 #: What was the case before there was a setting for it.
-BEFORE = TrainingConfig(state_reset=0.0, keep=2)
+BEFORE = TrainingConfig(state_reset=0.0, keep=2, accumulation=1)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from charrnn.decoding.numpy_engine import NumpyEngine
 from charrnn.errors import DivergedError, UsageError
 from charrnn.evaluation.evaluator import evaluate
 from charrnn.evaluation.metrics import unknown_cost
+from charrnn.model.base import State
 from charrnn.model.build import build
 from charrnn.model.compute import Compute
 from charrnn.model.noise import Noise
@@ -121,6 +124,11 @@ class Trainer:
                 f"{group.size} processes: there are {self.streams.batch_size} streams to share; start fewer processes, "
                 "or give more text or a larger --batch-size"
             )
+        here = len(self.streams.starts)
+        if here < training.accumulation:
+            raise UsageError(f"--accumulation {training.accumulation}: there are only {here} streams to take apart")
+        bounds = [here * n // training.accumulation for n in range(training.accumulation + 1)]
+        self.parts = [slice(*pair) for pair in pairwise(bounds)]
         self.noise = self._noise()
         resident = compute.has_graphs and fits(self.streams, compute.device)
         self.windows: HostWindows | DeviceWindows = (
@@ -135,12 +143,13 @@ class Trainer:
         self._launch: Callable[[int], None] = self._step
         if compute.has_graphs:
             # Scheduled sampling has a rate that the host sets, and torch.multinomial waits for the device; a window
-            # that the host cuts out is another piece of memory each time; processes wait for each other in a step.
+            # that the host cuts out is another piece of memory each time; processes wait for each other in a step, and
+            # the generator is set back between its parts.
             self._launch = GraphedStep(
                 self._step,
                 CUDA(compute.device, self.generator),
                 self._without_graphs,
-                capture=resident and training.scheduled_sampling == 0 and group.size == 1,
+                capture=resident and training.scheduled_sampling == 0 and group.size == len(self.parts) == 1,
             )
         self.validation = corpus.ids("validation") if corpus.splits["validation"].characters else None
         self.unknown_cost = unknown_cost(vocabulary)
@@ -343,15 +352,18 @@ class Trainer:
             self._empty_some(training.state_reset)
         if training.scheduled_sampling > 0:
             inputs = self._mix_own_draws(inputs, self.sampling)
-        # The casts of the weights that autocast keeps die with the context, so none outlives a capture.
-        with self.compute.autocast():
-            logits, state = self.replicated(inputs, self.state, self.noise)
-        nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="sum")
+        learnt: list[tuple[Tensor, State]] = []
+        drawn = self.generator.get_state() if len(self.parts) > 1 else None
+        for streams in self.parts:
+            if learnt and drawn is not None:
+                self.generator.set_state(drawn)  # each part draws the step's masks, and takes its own
+            with self._exchanging(streams):
+                learnt.append(self._learn(inputs[:, streams], targets[:, streams], streams))
+        nats = sum((each for each, _ in learnt[1:]), learnt[0][0])
+        states = zip(*(state for _, state in learnt), strict=True)
         # Whether a scaled gradient overflowed stays a tensor from unscale_ to the fused optimiser, which then leaves
         # all as it was, and to the scale's update. Which of the three comes next is the scaler's own, on the host;
         # after the update it is as before, so it need not run in a replay.
-        # The mean of the processes' gradients is to be that of the sum of their losses.
-        self.scaler.scale(nats * self.group.size / self.count).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, training.clip or math.inf)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
@@ -360,14 +372,30 @@ class Trainer:
         self.optimizer.zero_grad()
         with torch.no_grad():
             self.norm.copy_(norm)
-            for part, after in zip(self.state, state, strict=True):
-                part.copy_(after)  # exact: half precision numbers are float32 numbers
+            for part, after in zip(self.state, states, strict=True):
+                # Exact: half precision numbers are float32 numbers.
+                part.copy_(after[0] if len(after) == 1 else torch.cat(after, 1))
             if self.corpus.unknown:  # as in every other figure, what the unknown symbol stands for is paid for
                 nats = nats + self.unknown_cost * (targets == self.corpus.vocabulary.unknown).sum()
             self.nats.copy_(nats)
             self.sum_nats += nats
             # One weight for each, as a tensor: a number would be part of a captured step.
             torch._foreach_lerp_(self.averaged_parameters, self.parameters, [self.weight] * len(self.parameters))
+
+    def _learn(self, inputs: Tensor, targets: Tensor, streams: slice) -> tuple[Tensor, State]:
+        """Forward and backward for some of the streams here, (T, B) each; their nats, and the state after them."""
+        # The casts of the weights that autocast keeps die with the context, so none outlives a capture.
+        with self.compute.autocast():
+            logits, after = self.replicated(inputs, tuple(part[:, streams] for part in self.state), self._of(streams))
+        nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=NOTHING, reduction="sum")
+        # The mean of the processes' gradients is to be that of the sum of their losses.
+        self.scaler.scale(nats * self.group.size / self.count).backward()  # type: ignore[no-untyped-call]
+        return nats.detach(), after
+
+    def _exchanging(self, streams: slice) -> contextlib.AbstractContextManager[None]:
+        """Where processes exchange gradients: in the last part of a step."""
+        last = streams == self.parts[-1] or self.group.size == 1
+        return contextlib.nullcontext() if last else self.replicated.no_sync()  # type: ignore[operator]
 
     def _without_graphs(self, error: RuntimeError) -> None:
         """After a failed capture. It computed nothing, so the tensors are as the last step left them; this mends what
@@ -388,6 +416,14 @@ class Trainer:
         if self.group.size == 1:
             return Noise(self.generator)
         return Noise(self.generator, self.streams.here, self.streams.batch_size)
+
+    def _of(self, streams: slice) -> Noise:
+        """The noise of some of the streams here."""
+        if len(self.parts) == 1:
+            return self.noise
+        first = self.streams.here.start
+        here = slice(first + streams.start, first + streams.stop)
+        return dataclasses.replace(self.noise, here=here, streams=self.streams.batch_size)
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.compute.device.type, enabled=self.compute.scales_loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -49,19 +50,19 @@ def test_memory_is_the_machines_or_less_where_a_container_may_use_less(tmp_path,
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("there", [50_000_000, 100_000_000, 300_000_000])
-def test_the_batch_size_that_is_advised_fits_and_a_larger_one_would_not(monkeypatch, there, processes):
+def test_the_parts_that_are_advised_fit_and_fewer_would_not(monkeypatch, there, processes):
     monkeypatch.setattr(compute, "memory_of", lambda device: there)
     config = settle(Config(), characters=10**9, machine="cpu-fp32", preset="base").config
 
-    def of(batch_size: int) -> Config:
-        return replace(config, training=replace(config.training, batch_size=batch_size))
+    def of(parts: int) -> Config:
+        return replace(config, training=replace(config.training, batch_size=1 << 16, accumulation=parts))
 
     with pytest.raises(ResourceError) as error:
-        check_memory(of(1 << 16), 100, 10**9, CPU, processes)
-    advised = int(str(error.value).rpartition("--batch-size ")[2])
+        check_memory(of(1), 100, 10**9, CPU, processes)
+    (advised,) = map(int, re.findall(r"try --accumulation (\d+)", str(error.value)))
     check_memory(of(advised), 100, 10**9, CPU, processes)
     with pytest.raises(ResourceError):
-        check_memory(of(2 * advised), 100, 10**9, CPU, processes)
+        check_memory(of(advised - 1), 100, 10**9, CPU, processes)
 
 
 def test_a_system_that_does_not_tell_its_memory_refuses_nothing(tmp_path, monkeypatch):

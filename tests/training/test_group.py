@@ -97,11 +97,12 @@ def test_two_processes_train_as_one_does_and_leave_one_run(alone: Path, two: Pat
     assert {path.name for path in two.iterdir()} == {path.name for path in alone.iterdir()}
 
 
-def test_what_two_have_saved_one_and_three_go_on_with(folder: Path, alone: Path) -> None:
-    begun = train(folder, 2, "begun", "--steps", "12")
-    for processes in (1, 3):
+def test_what_two_have_saved_in_parts_one_and_three_go_on_with(folder: Path, alone: Path) -> None:
+    begun = train(folder, 2, "begun", "--steps", "12", "--accumulation", "2")
+    for processes, parts in ((1, 5), (3, 1)):
         shutil.copytree(begun, folder / "checkpoints" / f"on-{processes}")
-        alike(train(folder, processes, f"on-{processes}", "--resume", "--steps", "24"), alone)
+        more = ("--resume", "--steps", "24", "--accumulation", str(parts))
+        alike(train(folder, processes, f"on-{processes}", *more), alone)
 
 
 def test_after_a_killed_process_all_begin_again_at_the_last_save_and_end_as_if_nothing_had_been(

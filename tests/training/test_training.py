@@ -514,3 +514,25 @@ def test_a_run_from_before_states_were_emptied_goes_on_and_empties_none(corpus, 
     list(again.events())
     assert again.trainer.step == 30
     assert again.trainer.config.training.state_reset == 0
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_step_in_parts_is_the_step_as_a_whole(corpus, tmp_path, cell, parts):
+    model = {"cell": cell, "num_layers": 2, "input_dropout": 0.1, "dropout": 0.2, "weight_dropout": 0.2}
+    ended = []
+    for accumulation in (1, parts):
+        given = config(20, model, state_reset=0.1, scheduled_sampling=0.2, accumulation=accumulation)
+        running, _ = train(corpus, tmp_path / str(accumulation), given)
+        ended.append((lines(running.run.folder), running.trainer))
+    (whole, one), (apart, other) = ended
+    for mine, yours in zip(whole, apart, strict=True):
+        assert mine["train_nats_per_char"] == pytest.approx(yours["train_nats_per_char"], rel=1e-5)
+    for mine, yours in zip(one.parameters, other.parameters, strict=True):
+        torch.testing.assert_close(mine, yours, rtol=1e-3, atol=1e-5)
+    assert torch.equal(one.generator.get_state(), other.generator.get_state())
+
+
+def test_more_parts_than_streams_are_refused(corpus, tmp_path):
+    with pytest.raises(UsageError, match=r"--accumulation 9: there are only \d streams"):
+        train(corpus, tmp_path, config(20, batch_size=8, accumulation=9))
