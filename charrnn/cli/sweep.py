@@ -56,8 +56,11 @@ def sweep(
     from charrnn.config import Config
     from charrnn.data.corpus import resolve
     from charrnn.training.grid import common_settings, parse_grid, points_of
+    from charrnn.training.group import Group
     from charrnn.training.sweep import Sweep, check_name, environments
 
+    if Group.launched().size > 1:
+        raise UsageError("sweep: starts its trainings itself, one after another; start it without torchrun")
     # What can be refused without a text comes first: preparing one writes it.
     values = parse_grid(grid or [])
     common = common_settings(values, config_of(settings), Config() if config is None else Config.read_toml(config))

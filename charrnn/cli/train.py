@@ -84,54 +84,67 @@ def train(
 
         recorder()
     text_settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
-    again = group.restarts > 0 and _is_begun(run)
-    if group.may_restart and run is None:
-        raise UsageError("torchrun --max-restarts: needs --run NAME, so that what starts again finds its run")
     anew = init_from is not None or force or config is not None or text_settings is not None or preset != "auto"
-    if resume and anew and not again:
+    if resume and anew:
         raise UsageError(
             "--resume: goes on with a run's own settings; leave out --init-from, --force, --config, --preset "
             "and how text is read"
         )
-    if resume or again:
-        if group.leads:  # what takes no time comes before PyTorch, which does
-            refuse_if_trained(locate(run, file=LAST).parent)
+    if not resume and not corpus:
+        raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
+    if group.leads and (resume or (force and run is not None)):  # what takes no time comes before PyTorch, which does
+        refuse_if_trained(locate(run, file=LAST).parent if resume else Path("checkpoints", str(run)))
+    group = group.join()
+
+    def going_on(name: str | None, named: list[str]) -> Session:
         notify("loading PyTorch ...")
         from charrnn.training import session as sessions
 
-        group.join()
-        session = sessions.resume(given, name=run, named=corpus or (), notify=notify, group=group)
-    else:
-        force = force or group.restarts > 0  # it was lost before its first save
-        if not corpus:
-            raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
-        from charrnn.data.corpus import resolve
+        return sessions.resume(given, name=name, named=named, notify=notify, group=group)
 
-        if force and run is not None and group.leads:
-            refuse_if_trained(Path("checkpoints", run))
-        group.join()
-        with group.first_alone(), progress_bar("preparing", quiet) as progress:
-            prepared = resolve(corpus, settings=text_settings, progress=progress, notify=notify)
+    def beginning(name: str | None, force: bool) -> Session:
+        from charrnn.data.corpus import Corpus, resolve
+
+        path = None
+        if group.leads:
+            with progress_bar("preparing", quiet) as progress:
+                prepared = resolve(corpus or (), settings=text_settings, progress=progress, notify=notify)
+            path = prepared.path
+        path = group.told(path)
+        if path is not None and not group.leads:
+            prepared = Corpus.open(path)
         notify(f"{prepared.name}: {_describe(prepared)}; loading PyTorch ...")
         from charrnn.training import session as sessions
 
-        session = sessions.begin(
-            prepared, given, name=run, preset=preset, init_from=init_from, force=force, notify=notify, group=group
+        return sessions.begin(
+            prepared, given, name=name, preset=preset, init_from=init_from, force=force, notify=notify, group=group
         )
-    finished = _follow(session, quiet, tensorboard)
+
+    try:
+        with group.together():
+            if (code := group.ended()) is not None:
+                raise typer.Exit(code)
+            begun = group.remembered()
+            if begun is not None and group.told(Path("checkpoints", begun, LAST).is_file()):
+                session = going_on(begun, [])
+            elif begun is not None:  # a process was lost before the first save
+                session = beginning(begun, force=True)
+            else:
+                session = going_on(run, corpus or []) if resume else beginning(run, force)
+            group.remember(session.run.name)
+            finished = _follow(session, quiet, tensorboard)
+            if group.leads:
+                group.end(0)
+    except Stopped as stopped:
+        if group.leads:
+            raise
+        raise typer.Exit(stopped.exit_code) from None
     if not group.leads:
         return
     if json:
         print_json(document(session, finished))
     elif not quiet:
         _closing(session, finished)
-
-
-def _is_begun(run: str | None) -> bool:
-    """Whether a run can be gone on with."""
-    from charrnn.checkpoint import LAST
-
-    return run is not None and Path("checkpoints", run, LAST).is_file()
 
 
 def _describe(corpus: Corpus) -> str:
@@ -151,7 +164,7 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
 
         events = logged(events, session.run.folder, session.notify)
     # What starts several processes passes a signal on that they have had already.
-    with stopping(session.stop, once=session.group.size == 1) as stopped_by, view(session, quiet) as show:
+    with stopping(session.stop, once=not session.group.torchrun) as stopped_by, view(session, quiet) as show:
         for event in events:
             show(event)
             if isinstance(event, Finished):
@@ -160,8 +173,6 @@ def _follow(session: Session, quiet: bool, tensorboard: bool) -> Finished:
     if finished.reason == "stopped":
         # Another process may have had the signal.
         code = Stopped.INTERRUPTED if stopped_by[:1] == [signal.SIGINT] else Stopped.TERMINATED
-        if not session.group.leads:
-            raise typer.Exit(code)
         raise Stopped(
             f"stopped and saved at step {finished.step:,}; "
             f"go on with: charrnn train --resume --run {shlex.quote(session.run.name)}",

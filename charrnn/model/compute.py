@@ -111,7 +111,9 @@ def _host_memory() -> Iterator[int]:
             yield int(limit.read_text())
 
 
-def check_memory(config: Config, symbols: int, characters: int, compute: Compute, processes: int = 1) -> None:
+def check_memory(
+    config: Config, symbols: int, characters: int, compute: Compute, processes: int = 1, neighbours: int = 1
+) -> None:
     """Refuse a training that is too large for the machine, before anything is allocated.
 
     A system that promises more memory than it has ends a process that believes it, without a word.
@@ -121,6 +123,7 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
         symbols: V, size of the vocabulary.
         characters: N, length of the training text.
         processes: how many share the streams.
+        neighbours: how many of them share the machine.
 
     Raises:
         ResourceError: less memory than is certainly needed.
@@ -130,7 +133,11 @@ def check_memory(config: Config, symbols: int, characters: int, compute: Compute
     parts = processes * training.accumulation
     streams = min(-(-training.batch_size // parts), max(1, characters // training.sequence_length))
     needed, there = weights + streams * stream, memory_of(compute.device)
-    if there is None or needed <= there:
+    if there is None:
+        return
+    if compute.device.type != "cuda":  # of which each has its own
+        there //= neighbours
+    if needed <= there:
         return
     advice = "choose a smaller --hidden-size or --num-layers"
     if there >= weights + stream:

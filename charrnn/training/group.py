@@ -11,23 +11,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.errors import ResourceError
+from charrnn.errors import CharRNNError, ResourceError
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-#: How long a process may take to prepare a text or to write a file while the others wait for it. One that is gone is
-#: noticed at once.
+#: How long a process may take to prepare a text or to write a file while the others wait for it. One whose connection
+#: is closed is noticed at once.
 PATIENCE = timedelta(days=1)
+#: Seconds that the others may take to come.
+MEETING = 600
+#: Keys of torchrun's store, which outlives the processes: the latest meeting's name; the run that was begun; the exit
+#: code of an end that is none of a lost process's.
+_MEETING, _RUN, _ENDED = "charrnn meeting", "charrnn run", "charrnn ended"
+
+
+class LostError(ResourceError):
+    """Another process of the training is gone."""
 
 
 @dataclass(frozen=True)
@@ -35,41 +46,48 @@ class Group:
     """The processes of one training; this one is ``rank`` of ``size``, with the accelerator ``local`` of its machine.
 
     Alone, as by default, each method gives back what it was given.
+
+    Attributes:
+        neighbours: processes on this machine, this one included.
+        torchrun: whether it was started by that.
     """
 
     rank: int = 0
     size: int = 1
     local: int = 0
-    restarts: int = 0
-    """How often the processes were started again after one of them was lost."""
-    may_restart: bool = False
+    neighbours: int = 1
+    torchrun: bool = False
+    store: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def launched(cls) -> Group:
         """As ``torchrun`` says in the environment; alone without it."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS")
-        rank, size, local, restarts, most = (int(os.environ.get(name, "0")) for name in names)
-        return cls(rank, size, local, restarts, most > 0)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        rank, size, local, neighbours = (int(os.environ[name]) for name in names)
+        return cls(rank, size, local, neighbours, True)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes and talks."""
         return self.rank == 0
 
-    def join(self) -> None:
-        """Find the others, before anything else is asked."""
+    def join(self) -> Group:
+        """The group once it has found all its processes, before anything else is asked of them.
+
+        Raises:
+            ResourceError: they do not come.
+        """
         if self.size == 1:
-            return
+            return self
         import torch.distributed as dist
 
         store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-        # torchrun's store outlives its processes, and in it the addresses of those that are gone: whoever reads one
-        # before the new process has written its own waits for nobody. Machines need not agree on how often they began.
-        if int(os.environ.get("LOCAL_WORLD_SIZE", "0")) == self.size:
-            store = dist.PrefixStore(f"charrnn {self.restarts}", store)  # type: ignore[attr-defined]
-        dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        # In the store are the addresses of processes that are gone, too: whoever reads one waits for nobody.
+        own = dist.PrefixStore(meet(store, self.rank, self.size), store)  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=own, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        return replace(self, store=store)
 
     def replicated(self, model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         """The model whose gradients, after a backward pass, are the mean of all processes'."""
@@ -145,25 +163,91 @@ class Group:
         if self.leads:
             self.wait()
 
+    # What is kept for those that torchrun starts in the place of these. The first process writes, and reads for all.
+
+    def remember(self, run: str) -> None:
+        """Note that this training has begun a run, by its name."""
+        if self.store is not None and self.leads:
+            self.store.set(_RUN, run)
+
+    def remembered(self) -> str | None:
+        """The run that this training had begun before one of its processes was lost."""
+        return self._noted(_RUN)
+
+    def ended(self) -> int | None:
+        """The exit code with which this training had ended by itself: it is not to begin again."""
+        code = self._noted(_ENDED)
+        return None if code is None else int(code)
+
+    def end(self, code: int) -> None:
+        """Note that this training has ended by itself."""
+        if self.store is not None:
+            self.store.set(_ENDED, str(code))
+
+    def _noted(self, key: str) -> str | None:
+        if self.store is None:
+            return None
+        return self.told(self.store.get(key).decode() if self.leads and self.store.check([key]) else None)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """While inside, that another process is gone is an error of one line; any other end is noted as such.
+
+        Raises:
+            LostError: it is gone.
+        """
+        try:
+            yield
+        except LostError:
+            raise
+        except CharRNNError as error:
+            self.end(error.exit_code)
+            raise
+        except RuntimeError as error:
+            said = str(error)
+            if self.size > 1 and any(word in said for word in _LOST):
+                raise LostError(
+                    f"another process of the training is gone ({said.partition(chr(10))[0]:.80}); see what it says"
+                ) from error
+            raise
+
 
 #: What errors of gloo and NCCL say when another process is gone.
 _LOST = ("Connection", "peer", "timed out", "Timed out", "Broken pipe", "NCCL", "Gloo", "gloo")
+ALONE = Group()
 
 
-@contextlib.contextmanager
-def losing() -> Iterator[None]:
-    """While inside, that another process is gone is an error of one line.
+def meet(store: Any, rank: int, size: int, patience: float = MEETING) -> str:
+    """A name for this meeting of all processes, that no earlier one had, however often each was started before.
+
+    The first process gives the name. Who comes under it says who it is, and begins once the first has named it as
+    one of those that are here: under an old name there is nobody who would.
+
+    Args:
+        store: torchrun's, which has what earlier processes left.
 
     Raises:
-        ResourceError: it is gone.
+        ResourceError: they do not come.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        said = str(error).partition("\n")[0]
-        if any(word in str(error) for word in _LOST):
-            raise ResourceError(f"another process of the training is gone ({said:.80}); see what it says") from error
-        raise
+    me, until = uuid.uuid4().hex, time.monotonic() + patience
 
+    def waiting() -> Iterator[None]:
+        while time.monotonic() < until:
+            yield
+            time.sleep(0.02)
+        raise ResourceError(f"process {rank} of {size}: the others have not come in {patience:g} s; begin again")
 
-ALONE = Group()
+    if rank == 0:
+        store.set(_MEETING, me)
+        keys = [f"{me} {other}" for other in range(1, size)]
+        next(None for _ in waiting() if store.check(keys))
+        store.set(f"{me} all", " ".join(store.get(key).decode() for key in keys))
+        return me
+    for _ in waiting():
+        if not store.check([_MEETING]):
+            continue
+        name: str = store.get(_MEETING).decode()
+        store.set(f"{name} {rank}", me)
+        if store.check([f"{name} all"]) and me in store.get(f"{name} all").decode().split():
+            return name
+    raise AssertionError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from charrnn.provenance import environment
 from charrnn.training.counting import Counting
 from charrnn.training.events import Event
 from charrnn.training.finetune import fit_vocabulary
-from charrnn.training.group import ALONE, Group, losing
+from charrnn.training.group import ALONE, Group
 from charrnn.training.run import EXHAUSTED, FINISHED, Notify, Run, rewind
 from charrnn.training.trainer import Trainer
 
@@ -30,6 +29,7 @@ RESUMABLE = (
     "epochs", "steps", "time_limit", "validate_every", "save_every", "keep", "patience", "accumulation", "device",
     "precision",
 )  # fmt: skip
+COUNTS_ALONE = "--model ngram: counts in one process, there are {}; start it without torchrun"
 #: What was the case before there was a setting for it.
 BEFORE = TrainingConfig(state_reset=0.0, keep=2, accumulation=1)
 
@@ -46,10 +46,6 @@ class Session:
 
     def events(self) -> Iterator[Event]:
         """Train, the first process writing the run's folder."""
-        with losing() if self.group.size > 1 else contextlib.nullcontext():
-            yield from self._events()
-
-    def _events(self) -> Iterator[Event]:
         self.trainer.saved = lambda first: _saved(self.run, self.group, self.notify, first)
         if not self.group.leads:
             return self.trainer.run()
@@ -102,7 +98,7 @@ def begin(
         command += ["--init-from", init_from]
     if given.model.kind == "ngram":
         if group.size > 1:
-            raise UsageError(f"--model ngram: counts in one process, there are {group.size}; start it without torchrun")
+            raise UsageError(COUNTS_ALONE.format(group.size))
         counting = Counting(counted(given, preset), corpus)
         run = Run.create(root, name, corpus.name, counting.config, command, force=force)
         return Session(run, counting, corpus, notify)
@@ -113,7 +109,7 @@ def begin(
     for reason in choice.reasons:
         notify(reason)
     config = group.told(choice.config)
-    check_memory(config, len(corpus.vocabulary), characters, compute, group.size)
+    check_memory(config, len(corpus.vocabulary), characters, compute, group.size, group.neighbours)
     # First what can fail, then the folder: a run that cannot start must not take the place of another.
     trainer = Trainer(config, corpus, compute, start=start, origin=origin, notify=notify, group=group)
     run = Run.create(root, name, corpus.name, config, command, force=force) if group.leads else Run(root, root)
@@ -121,7 +117,12 @@ def begin(
 
 
 def _compute(device: str, precision: str, group: Group) -> Compute:
-    return choose_compute(device, precision, group.local if group.size > 1 else None)
+    compute = choose_compute(device, precision, group.local if group.size > 1 else None)
+    mine, first = ((of.device.type, of.precision) for of in (compute, group.told(compute)))
+    if mine != first:
+        have = " and ".join(" in ".join(each) for each in (first, mine))
+        raise UsageError(f"the processes would compute on {have}; name --device and --precision")
+    return compute
 
 
 def machine(compute: Compute) -> str:
@@ -169,6 +170,8 @@ def resume(
     run = Run.held(path.parent, root) if group.leads else Run(path.parent, root)
     last = _saved(run, group, notify)
     counts = last.config.model.kind == "ngram"
+    if counts and group.size > 1:
+        raise UsageError(COUNTS_ALONE.format(group.size))
     if counts and run.has_card:
         raise UsageError(f"{path}: {FINISHED}; an n-gram model counts once")
     if not last.progress:

@@ -142,7 +142,7 @@ class Trainer:
         self.sampling = 0.0
         self._launch: Callable[[int], None] = self._step
         if compute.has_graphs:
-            # Scheduled sampling has a rate that the host sets, and torch.multinomial waits for the device; a window
+            # Scheduled sampling has a rate that the host sets; a window
             # that the host cuts out is another piece of memory each time; processes wait for each other in a step, and
             # the generator is set back between its parts.
             self._launch = GraphedStep(

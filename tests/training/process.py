@@ -12,18 +12,17 @@ from typing import Any
 
 from charrnn.cli import main
 from charrnn.errors import ResourceError
-from charrnn.training.group import Group
 from charrnn.training.trainer import Trainer
 
 
 def beset(disasters: list[Any]) -> None:
     """Let what is written come to pass."""
-    group, advance = Group.launched(), Trainer._advance
+    advance, life = Trainer._advance, int(os.environ["TORCHELASTIC_RESTART_COUNT"])
 
     def advance_or_not(trainer: Trainer) -> None:
-        if group.restarts < len(disasters):
-            rank, step, what = disasters[group.restarts]
-            if (group.rank, trainer.step) == (rank, step):
+        if life < len(disasters):
+            rank, step, what = disasters[life]
+            if (trainer.group.rank, trainer.step) == (rank, step):
                 if isinstance(what, str):
                     raise ResourceError(what)
                 os.kill(os.getpid(), what)

@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from runs import TEXT, figures, same_end
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.data.streams import Streams
+from charrnn.errors import ResourceError
 from charrnn.model.noise import Noise
+from charrnn.training.group import meet
 
 #: Five streams, so that neither two nor three processes have equal shares; everything that draws random numbers is on.
 OPTIONS = shlex.split(
@@ -34,7 +38,7 @@ OPTIONS = shlex.split(
 
 
 def launch(
-    folder: Path, processes: int, *arguments: str, disasters: Any = (), restarts: int = 0
+    folder: Path, processes: int, *arguments: str, disasters: Any = (), restarts: int = 0, text: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """``torchrun`` in a folder; what its processes print."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -45,6 +49,7 @@ def launch(
         cwd=folder,
         env=os.environ | {"DISASTERS": json.dumps(disasters), "OMP_NUM_THREADS": "1"},
         capture_output=True,
+        input=text,
         text=True,
         timeout=600,
     )
@@ -144,14 +149,65 @@ def test_more_processes_than_streams_are_refused(folder: Path) -> None:
     assert "2 processes: there are 1 streams to share" in done.stderr
 
 
-def test_who_may_begin_again_needs_a_name_to_find_the_run_by(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RUN_ID": "none", "RESTART_COUNT": "0", "MAX_RESTARTS": "3"}.items():
-        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
-    done = subprocess.run([sys.executable, "-m", "charrnn", *OPTIONS], cwd=folder, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr == "charrnn: torchrun --max-restarts: needs --run NAME, so that what starts again finds its run\n"
-    )
+def test_what_ended_by_itself_is_not_begun_again(folder: Path, two: Path) -> None:
+    before = {path.name: path.read_bytes() for path in two.iterdir()}
+    for arguments, disasters, said in (
+        (["--run", "two"], [], "a run of that name exists"),
+        (["--run", "signalled"], [(1, 9, signal.SIGTERM)], "stopped and saved at step 10"),
+    ):
+        done = launch(folder, 2, *OPTIONS, *arguments, "--steps", "30", disasters=disasters, restarts=1)
+        assert done.returncode != 0
+        assert done.stderr.count(said) == 1
+        assert "RuntimeError" not in done.stderr
+    assert {path.name: path.read_bytes() for path in two.iterdir()} == before
+
+
+def test_standard_input_is_read_once_for_all(folder: Path) -> None:
+    done = launch(folder, 2, "train", "-", *OPTIONS[2:], "--run", "piped", "--steps", "2", "-q", text=TEXT)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "checkpoints" / "piped" / "best.safetensors").is_file()
+
+
+class Store(dict[str, bytes]):
+    """What torchrun keeps, for threads."""
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value.encode()
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
+    def get(self, key: str) -> bytes:  # type: ignore[override]
+        return self[key]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_processes_meet_under_a_new_name_each_time_in_whatever_order_they_come(size: int) -> None:
+    store, names = Store(), []
+    for turn in range(5):
+        order = random.Random(turn).sample(range(size), size)
+        found: dict[int, str] = {}
+
+        def come(rank: int, found: dict[int, str] = found) -> None:
+            found[rank] = meet(store, rank, size, patience=20)
+
+        threads = [threading.Thread(target=come, args=(rank,)) for rank in order]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.01)
+        for thread in threads:
+            thread.join()
+        assert set(found) == set(range(size))
+        assert len(set(found.values())) == 1
+        names.append(found[0])
+    assert len(set(names)) == 5
+
+
+def test_who_waits_in_vain_says_so() -> None:
+    store = Store()
+    for rank in (0, 1):
+        with pytest.raises(ResourceError, match="have not come"):
+            meet(store, rank, 2, patience=0.05)
 
 
 @given(st.integers(2, 200), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2))
