@@ -94,7 +94,8 @@ def train(
         raise UsageError("no text to train on; try: charrnn train python-stdlib --time-limit 2m")
     if group.leads and (resume or (force and run is not None)):  # what takes no time comes before PyTorch, which does
         refuse_if_trained(locate(run, file=LAST).parent if resume else Path("checkpoints", str(run)))
-    group = group.join()
+    with group.together():
+        group = group.join()
 
     def going_on(name: str | None, named: list[str]) -> Session:
         notify("loading PyTorch ...")
@@ -105,14 +106,12 @@ def train(
     def beginning(name: str | None, force: bool) -> Session:
         from charrnn.data.corpus import Corpus, resolve
 
-        path = None
+        found = None
         if group.leads:
             with progress_bar("preparing", quiet) as progress:
-                prepared = resolve(corpus or (), settings=text_settings, progress=progress, notify=notify)
-            path = prepared.path
-        path = group.told(path)
-        if path is not None and not group.leads:
-            prepared = Corpus.open(path)
+                found = resolve(corpus or (), settings=text_settings, progress=progress, notify=notify)
+        path = group.told(found and found.path)
+        prepared = found or Corpus.open(str(path))
         notify(f"{prepared.name}: {_describe(prepared)}; loading PyTorch ...")
         from charrnn.training import session as sessions
 

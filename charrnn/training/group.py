@@ -79,14 +79,15 @@ class Group:
         Raises:
             ResourceError: they do not come.
         """
-        if self.size == 1:
+        if not self.torchrun:
             return self
         import torch.distributed as dist
 
         store, _, _ = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-        # In the store are the addresses of processes that are gone, too: whoever reads one waits for nobody.
-        own = dist.PrefixStore(meet(store, self.rank, self.size), store)  # type: ignore[attr-defined]
-        dist.init_process_group("gloo", store=own, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        if self.size > 1:
+            # In the store are the addresses of processes that are gone, too: whoever reads one waits for nobody.
+            own = dist.PrefixStore(meet(store, self.rank, self.size), store)  # type: ignore[attr-defined]
+            dist.init_process_group("gloo", store=own, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         return replace(self, store=store)
 
     def replicated(self, model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
