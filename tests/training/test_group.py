@@ -137,6 +137,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_they_can_go_on(folder
     assert same_end(ended, two)
 
 
+@pytest.mark.slow
 def test_an_error_of_another_process_than_the_first_reaches_the_user_in_one_line(folder: Path) -> None:
     done = launch(folder, 2, *OPTIONS, "--run", "failed", "--steps", "24", disasters=[(1, 9, "the disk is on fire")])
     assert done.returncode != 0
@@ -162,6 +163,7 @@ def test_what_ended_by_itself_is_not_begun_again(folder: Path, two: Path) -> Non
     assert {path.name: path.read_bytes() for path in two.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_once_for_all(folder: Path) -> None:
     done = launch(folder, 2, "train", "-", *OPTIONS[2:], "--run", "piped", "--steps", "2", "-q", text=TEXT)
     assert done.returncode == 0, done.stderr
