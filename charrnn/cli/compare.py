@@ -190,7 +190,7 @@ def _report(document: dict[str, Any]) -> Report:
         ]
         for name, model in zip(names, models, strict=True)
     ]
-    speed = "bytes/s" if noun == "byte" else "chars/s"  # short, so that the table fits in 60 columns
+    speed = f"{document['unit']}s/s"  # short, so that the table fits in 60 columns
     blocks: list[Block] = [
         Table(["run", f"bits per {noun}", "perplexity", "worse by, bits"], figures),
         Table(["run", "model", "parameters", "bytes", "trained, s", speed], costs),

@@ -167,7 +167,7 @@ def _tell(fact: Facts, described: dict[str, Any]) -> None:
         fact("optimiser", f"AdamW, learning rate {training['learning_rate']:g}, {training['schedule']}, "
              f"{training['batch_size']} streams, windows of {training['sequence_length']}")  # fmt: skip
     if described["training_bytes"]:
-        fact("memory", f"training takes {described['training_bytes'] / 1e6:,.0f} MB or more, beside the program")
+        fact("memory", f"training takes {described['training_bytes'] / 1e6:,.1f} MB or more, beside the program")
     if described["resumable"]:
         name = shlex.quote(run_name(Path(described["path"]).parent))
         fact("resume", f"charrnn train --resume --run {name}", "green")

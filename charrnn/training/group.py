@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -230,7 +229,7 @@ def meet(store: Any, rank: int, size: int, patience: float = MEETING) -> str:
     Raises:
         ResourceError: they do not come.
     """
-    me, until = uuid.uuid4().hex, time.monotonic() + patience
+    me, until = os.urandom(16).hex(), time.monotonic() + patience
 
     def waiting() -> Iterator[None]:
         while time.monotonic() < until:
