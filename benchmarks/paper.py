@@ -48,7 +48,8 @@ SWEEPS: dict[str, tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...], dict[
     "normed-64": (("lstm", "gru"), LAYERS, (64,), {"epochs": 16} | NARROW),
     "normed-512": (("lstm", "gru"), LAYERS, (512,), {"epochs": 4} | WIDE),
     "normed-512-more": (("lstm",), (2,), (512,), {"epochs": 6} | WIDE),
-    "normed-512-deep": (("lstm", "gru"), (3,), (512,), {"epochs": 6} | WIDE),
+    "normed-512-deep": (("lstm",), (3,), (512,), {"epochs": 6} | WIDE),
+    "normed-512-gru": (("gru",), (3,), (512,), {"epochs": 6} | WIDE),
 }
 #: Nats per character on the paper's test text, for 1, 2 and 3 layers.
 PAPER: dict[int, dict[str, tuple[float, ...] | None]] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import options
+from charrnn.cli.output import present
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ def compare(
     encoding: options.Encoding = None,
     newlines: options.Newlines = None,
     json: options.Json = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained HTML file.")] = None,
+    html: options.Html = None,
 ) -> None:
     """Set models beside each other: bits per character, and the paired difference of each to the best.
 
@@ -79,20 +80,7 @@ def compare(
         "map": _map([entry.scored for entry in ranked]) if len(models) >= MAPPED else None,
         "errors": None if codes is None else _errors([entry.scored for entry in ranked], codes),
     }
-    if html is not None:
-        from charrnn.cli.inspect import write
-        from charrnn.inspection.html import page
-
-        write(html, page(_report(document), " · ".join(model["checkpoint"] for model in document["models"])))
-    if json:
-        from charrnn.cli.console import print_json
-
-        print_json(document)
-    elif html is None:
-        from charrnn.cli.console import out
-        from charrnn.cli.render import render
-
-        render(out(), _report(document))
+    present(_report(document), *(model["checkpoint"] for model in document["models"]), json=json, html=html)
 
 
 @contextlib.contextmanager

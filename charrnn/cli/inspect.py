@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import options
-from charrnn.cli.output import check_output, write_output
+from charrnn.cli.output import present
 from charrnn.errors import UsageError
 from charrnn.inspection import LONGEST, VIEWS, Option, View
 
@@ -35,7 +35,6 @@ _SAMPLE = Annotated[
     ),
 ]
 _LENGTH = Annotated[int, typer.Option("--length", min=1, max=LONGEST, help="Characters of the text to look at.")]
-_HTML = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained HTML file.")]
 
 
 def look(
@@ -67,35 +66,9 @@ def look(
         raise UsageError("--text -: is read once; name a file to look at it with several models")
     subjects = [subject_of(Checkpoint.load(locate(each))) for each in checkpoints or (None,)]
     report = inspect(name, subjects, *arguments, **chosen)
-    if html is not None:
-        from charrnn.inspection.html import page
-
-        subject = subjects[0]
-        parts = [str(each.checkpoint.path) for each in subjects] + ([subject.name] if len(subject.ids) else [])
-        write(html, page(report, " · ".join(parts)))
-    if as_json:
-        from charrnn.cli.console import print_json
-
-        print_json(report.document)
-    elif html is None:
-        from charrnn.cli.console import out
-        from charrnn.cli.render import render
-
-        render(out(), report)
-
-
-def write(path: Path, page: str) -> None:
-    """Write an HTML file, whole or not at all, and say so.
-
-    Raises:
-        UsageError: there is no such folder.
-        ResourceError: it cannot be written there.
-    """
-    from charrnn.cli.console import note
-
-    check_output("--html", path)
-    write_output(path, page.encode("utf-8", "replace"))
-    note(f"wrote {path}")
+    subject = subjects[0]
+    about = [str(each.checkpoint.path) for each in subjects] + ([subject.name] if len(subject.ids) else [])
+    present(report, *about, json=as_json, html=html)
 
 
 def _annotation(name: str, option: Option) -> Any:
@@ -125,7 +98,7 @@ def command(name: str, view: View) -> Callable[..., None]:
         annotations |= {"encoding": options.Encoding, "newlines": options.Newlines}
         defaults |= {"encoding": None, "newlines": None}
     annotations["as_json"], defaults["as_json"] = options.Json, False
-    annotations["html"], defaults["html"] = _HTML, None
+    annotations["html"], defaults["html"] = options.Html, None
 
     def run(**given: Any) -> None:
         chosen = {n: tuple(given[n] or ()) if isinstance(o.default, tuple) else given[n] for n, o in view.options}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from charrnn.cli.output import check_output
 from charrnn.errors import UsageError
 from charrnn.presets import PRESETS
 
@@ -60,6 +61,23 @@ def known_device(device: str) -> str:
 
 Device = Annotated[
     str, typer.Option("--device", metavar="|".join(DEVICES), callback=known_device, help="Where to compute.")
+]
+
+
+def writable_page(path: Path | None) -> Path | None:
+    """Where a page goes, before anything is computed for it; a callback of every ``--html``.
+
+    Raises:
+        UsageError: no file can be written there.
+    """
+    if path is not None:
+        check_output("--html", path)
+    return path
+
+
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", callback=writable_page, help="Write one self-contained HTML file."),
 ]
 
 ScoredSplit = Annotated[

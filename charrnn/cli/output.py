@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from charrnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from charrnn.inspection.report import Report
 
 
 def check_output(option: str, path: Path) -> None:
@@ -28,3 +32,31 @@ def write_output(path: Path, data: bytes) -> None:
         return
     with atomic_write(path.resolve(), len(data)) as stream:
         stream.write(data)
+
+
+def write_page(path: Path, report: Report, *about: str) -> None:
+    """Write a report as an HTML file, and say so; ``about`` names what it is of, under its title.
+
+    Raises:
+        ResourceError: it cannot be written there.
+    """
+    from charrnn.cli.console import note
+    from charrnn.inspection.html import page
+
+    write_output(path, page(report, " · ".join(about)).encode("utf-8", "replace"))
+    note(f"wrote {path}")
+
+
+def present(report: Report, *about: str, json: bool, html: Path | None) -> None:
+    """Show a report where it is wanted: in an HTML file, as JSON, or in the terminal."""
+    if html is not None:
+        write_page(html, report, *about)
+    if json:
+        from charrnn.cli.console import print_json
+
+        print_json(report.document)
+    elif html is None:
+        from charrnn.cli.console import out
+        from charrnn.cli.render import render
+
+        render(out(), report)

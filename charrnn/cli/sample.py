@@ -140,6 +140,16 @@ def sample(
             help="Where to compute; auto is the CPU, which is faster but for large batches.",
         ),
     ] = "auto",
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            callback=options.writable_page,
+            help="Write --show-probabilities as one self-contained HTML file.",
+            rich_help_panel=INSIDE,
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     encoding: options.Encoding = None,
@@ -184,6 +194,8 @@ def _settings(given: dict[str, Any]) -> Sampling | BeamSearch:
 
     if given["prompt"] is not None and given["prompt_file"] is not None:
         raise UsageError("--prompt and --prompt-file: give one of them")
+    if given["html"] is not None and not given["show_probabilities"]:
+        raise UsageError("--html: is a page of --show-probabilities; add it")
     for name in ("adapt_rate", "encoding", "newlines"):
         if given[name] is not None and given["adapt"] is None:
             raise UsageError(f"{option(name)}: is for --adapt FILE; add it")
@@ -380,20 +392,16 @@ def _report(
     headings: Sequence[str],
     held: Engine | None,
 ) -> None:
-    """Samples with their figures: as JSON, or painted with their probabilities."""
-    from charrnn.cli.console import out, print_json
+    """Samples with their figures, as JSON; or painted with their probabilities, also as a page."""
+    from charrnn.cli.output import present
+    from charrnn.decoding.ensemble import shares_of
+    from charrnn.inspection.report import Block, Note, Report
 
     shows = [_probabilities(model, prompt, one, held) for one in samples] if given["show_probabilities"] else []
-    if not given["json"]:
-        from charrnn.cli.render import render
-        from charrnn.inspection.report import Report
-
-        for heading, (symbols, surprise) in zip(headings, shows, strict=True):
-            title = heading if len(samples) > 1 else "Probabilities"
-            render(out(), Report(title, [surprise.painted(symbols), surprise.table(symbols)]))
-        return
-    from charrnn.decoding.ensemble import shares_of
-
+    blocks: list[Block] = []
+    for heading, (symbols, surprise) in zip(headings, shows, strict=False):  # no shows without the option
+        blocks += [Note(heading)] if len(samples) > 1 else []
+        blocks += [surprise.painted(symbols), surprise.table(symbols)]
     listed = []
     for number, one in enumerate(samples):
         entry: dict[str, Any] = {"text": one.text, "nats": one.nats, "log_probability": one.log_probability}
@@ -402,17 +410,17 @@ def _report(
             symbols, surprise = shows[number]
             entry["probabilities"] = surprise.to_json(symbols)
         listed.append(entry if one.score is None else entry | {"score": one.score})
-    print_json(
-        {
-            "schema": 1,
-            "checkpoint": str(model.path),
-            "shares": shares_of(model),
-            "adapted_to": given["adapt"],
-            "prompt": prompt,
-            "samples": listed,
-            "characters_per_second": sum(one.characters for one in samples) / max(seconds, 1e-9),
-        }
-    )
+    document = {
+        "schema": 1,
+        "checkpoint": str(model.path),
+        "shares": shares_of(model),
+        "adapted_to": given["adapt"],
+        "prompt": prompt,
+        "samples": listed,
+        "characters_per_second": sum(one.characters for one in samples) / max(seconds, 1e-9),
+    }
+    about = [str(model.path)] + ([f"after {prompt!r}"] if prompt else [])
+    present(Report("Probabilities", blocks, document), *about, json=given["json"], html=given["html"])
 
 
 class Paper:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from charrnn.decoding.ensemble import Model
     from charrnn.evaluation.evaluator import Spelled
+    from charrnn.inspection.report import Table
 
 #: Characters shown before and after one of the least likely.
 _BEFORE, _AFTER = 24, 12
@@ -55,6 +58,7 @@ def score(
     newlines: options.Newlines = None,
     device: options.Device = "auto",
     json: options.Json = False,
+    html: options.Html = None,
 ) -> None:
     """Rank texts by their probability, or point at the least likely characters of one.
 
@@ -76,7 +80,8 @@ def score(
     document: dict[str, Any] = {"schema": 1, "checkpoint": str(model.path)}
     if worst is not None:
         whole = spelled(model, text, split, encoding=encoding, newlines=newlines)
-        _show_worst(document | _worst(model, whole, worst, device), json)
+        document |= _worst(model, whole, worst, device)
+        _present(document, _worst_table(document), _show_worst, json, html)
         return
     name, which = None, None
     if texts:
@@ -97,7 +102,24 @@ def score(
         }
         for line in lines
     ]
-    _show_ranking(document | {"text": name, "split": which, "alternatives": rows}, json)
+    document |= {"text": name, "split": which, "alternatives": rows}
+    _present(document, _ranking_table(document), _show_ranking, json, html)
+
+
+def _present(
+    document: dict[str, Any], table: Table, show: Callable[[dict[str, Any]], None], json: bool, html: Path | None
+) -> None:
+    """What was found, where it is wanted: a page has a table, a terminal lines that may be as long as they are."""
+    from charrnn.cli.console import print_json
+    from charrnn.cli.output import write_page
+    from charrnn.inspection.report import Report
+
+    if html is not None:
+        write_page(html, Report("Scores", [table], document), document["checkpoint"])
+    if json:
+        print_json(document)
+    elif html is None:
+        show(document)
 
 
 def _worst(model: Model, whole: Spelled, count: int, device: str) -> dict[str, Any]:
@@ -141,14 +163,20 @@ def _positions(whole: Spelled, places: NDArray[np.intp]) -> tuple[NDArray[np.int
     return before + 1, np.maximum(columns, 1)
 
 
-def _show_ranking(document: dict[str, Any], json: bool) -> None:
+def _ranking_table(document: dict[str, Any]) -> Table:
+    from charrnn.inspection.report import Table
+
+    rows = [
+        [row["bits"], row["bits_per_char"], _times(row["times_less_probable"]), row["text"]]
+        for row in document["alternatives"]
+    ]
+    return Table(["bits", "per char", "less likely", "text"], rows, "The likeliest first")
+
+
+def _show_ranking(document: dict[str, Any]) -> None:
     """The texts, the likeliest first: bits in all, bits per character, how many times less probable than the best."""
-    from charrnn.cli.console import print_json
     from charrnn.visible import show_line
 
-    if json:
-        print_json(document)
-        return
     print(f"{'bits':>10}  {'per char':>8}  {'less likely':>11}  text")
     for row in document["alternatives"]:
         times = _times(row["times_less_probable"])
@@ -166,21 +194,41 @@ def _times(value: float) -> str:
     return f"{value:.1f}x" if value < 100 else f"{value:,.0f}x" if value < 1e7 else f"{value:.0e}x"
 
 
-def _show_worst(document: dict[str, Any], json: bool) -> None:
+def _searched(document: dict[str, Any]) -> str:
+    """What was searched, and its figures."""
+    where = document["text"] + (f", {document['split']} split" if document["split"] else "")
+    return f"{where}: {document['characters']:,} characters, {document['bits_per_char']:.4f} bits each"
+
+
+def _worst_table(document: dict[str, Any]) -> Table:
+    from charrnn.inspection.report import Table
+
+    rows = [[one["line"], one["column"], one["bits"], _context(one), _expected(one)] for one in document["worst"]]
+    return Table(["line", "column", "bits", "the character in its place", "expected"], rows, _searched(document))
+
+
+def _show_worst(document: dict[str, Any]) -> None:
     """The least likely characters, each in its line between brackets, and the likeliest in its place."""
-    from charrnn.cli.console import print_json
-    from charrnn.inspection.report import shown
     from charrnn.visible import show_line
 
-    if json:
-        print_json(document)
-        return
-    where = document["text"] + (f", {document['split']} split" if document["split"] else "")
-    print(show_line(f"{where}: {document['characters']:,} characters, {document['bits_per_char']:.4f} bits each"))
+    print(show_line(_searched(document)))
     for one in document["worst"]:
-        context = f"{_visible(one['before'])}[{shown(one['character'])}]{_visible(one['after'])}"
-        expected = ", ".join(f"{shown(each['character'])} {each['probability']:.0%}" for each in one["expected"])
-        print(f"{one['line']:>6}:{one['column']:<4} {one['bits']:6.2f} bits  {context}  expected {expected}")
+        place, expected = f"{one['line']:>6}:{one['column']:<4}", ", ".join(_expected(one))
+        print(f"{place} {one['bits']:6.2f} bits  {_context(one)}  expected {expected}")
+
+
+def _context(one: dict[str, Any]) -> str:
+    """A character between brackets, in its line."""
+    from charrnn.inspection.report import shown
+
+    return f"{_visible(one['before'])}[{shown(one['character'])}]{_visible(one['after'])}"
+
+
+def _expected(one: dict[str, Any]) -> tuple[str, ...]:
+    """The likeliest characters in a place, each with its probability."""
+    from charrnn.inspection.report import shown
+
+    return tuple(f"{shown(each['character'])} {each['probability']:.0%}" for each in one["expected"])
 
 
 def _visible(text: str) -> str:

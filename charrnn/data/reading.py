@@ -187,7 +187,7 @@ class Reader:
         if (place := head.find(b"\0")) >= 0:
             raise TextError(
                 f"{source.name}: is binary, not text (a zero byte at offset {place}); "
-                "name its --encoding, or read it as bytes with --unit byte"
+                "name its --encoding; prepare and train read it as bytes with --unit byte"
             )
         return "utf-8"
 

@@ -48,7 +48,7 @@ th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--faint); }
 th { text-align: left; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 td bdi { display: inline-block; margin-right: 1em; white-space: pre; }
 .key bdi { display: inline-block; margin-right: 1.5em; }
-td, li { font-family: ui-monospace, monospace; }
+td, li { font-family: ui-monospace, monospace; white-space: pre-wrap; }
 .tree { overflow-x: auto; } ul { list-style: none; border-left: 1px solid var(--faint); padding-left: 1.5em; }
 li { min-width: 20em; overflow-wrap: anywhere; } li b { background: rgb(var(--warm) / .35); } small { opacity: .7; }
 svg { display: block; max-width: 100%; height: auto; }

@@ -138,6 +138,8 @@ PREPARE = given(
     options(TEXT_OPTIONS | {"--name": word("made"), "--output": word("out/made"), "--json": SWITCH, "--quiet": SWITCH}),
     st.lists(SOURCES, min_size=1, max_size=3),
 )
+#: A page of the name of a run would be taken for it from then on.
+PAGE = often(st.sampled_from(["page.html", "out/page.html", "."]), [name for name in NAMES if name != "small"])
 SAMPLE = given(
     options({
         "--prompt": st.text(max_size=5).map(lambda text: text.encode("utf-8", "replace").decode()),
@@ -147,13 +149,12 @@ SAMPLE = given(
         "--temperature": number(0.01, 9), "--top-k": whole(1, 9), "--top-p": number(0.01, 1), "--greedy": SWITCH,
         "--seed": whole(0, 9),
         "--beam": whole(1, 5), "--length-penalty": number(0, 2), "--no-repeat-ngram": whole(1, 4),
+        "--show-probabilities": SWITCH, "--html": PAGE,
         "--device": word("auto", "cpu"), "--json": SWITCH, "--quiet": SWITCH,
     }),
     CHECKPOINTS,
     often(st.integers(1, 9).map(str), [value for value in ODD if not value.isdecimal() or len(value) == 1]),
 )  # fmt: skip
-#: A page of the name of a run would be taken for it from then on.
-PAGE = often(st.sampled_from(["page.html", "out/page.html", "."]), [name for name in NAMES if name != "small"])
 NAMED = {"--text": word("text.txt", "bytes.bin", "empty.txt", "text", "-"), "--encoding": TEXT_OPTIONS["--encoding"],
          "--newlines": TEXT_OPTIONS["--newlines"], "--json": SWITCH}  # fmt: skip
 SCORED = NAMED | {"--split": word("train", "validation", "test")}
@@ -168,7 +169,8 @@ EVAL = given(
 COMPARE = given(options(SCORED | {"--errors": SWITCH, "--html": PAGE}), CHECKPOINTS)
 SCORE = given(
     options(SCORED | {
-        "--checkpoint": word("small", "bytes"), "--worst": whole(1, 9), "--device": word("auto", "cpu"),
+        "--checkpoint": word("small", "bytes"), "--worst": whole(1, 9), "--html": PAGE,
+        "--device": word("auto", "cpu"),
     }),
     st.lists(often(st.sampled_from(["4 green", "é\n"]), [*ODD, *NAMES]), max_size=3),
 )  # fmt: skip

@@ -249,3 +249,19 @@ def test_a_held_cell_changes_what_is_written_and_figures_are_by_the_model_that_w
 def test_probabilities_are_shown_for_each_sample_and_beam(run: Run) -> None:
     assert run("--length", "30", "--samples", "2", "--show-probabilities").stdout.count("surprisal, bits") == 2
     assert run("--length", "9", "--beam", "3", "--show-probabilities").stdout.count("The most surprising") == 1
+
+
+def test_a_page_of_probabilities_has_every_character_of_every_sample(run: Run) -> None:
+    options = ("--length", "30", "--samples", "2", "--seed", "3", "--show-probabilities")
+    done = run(*options, "--html", "page.html", "--json", "--prompt", "<i>")
+    page = Path("page.html").read_text(encoding="utf-8")
+    listed = json.loads(done.stdout)["samples"]
+    assert page.count('tabindex="0" title="') == sum(len(one["probabilities"]) for one in listed) == 60
+    for n, one in enumerate(listed):
+        assert f"<p>sample {n + 1} of 2, seed {3 + n}</p>" in page
+        assert all(f"  {each['bits']:.2f} bits" in page for each in one["probabilities"])
+    assert "after &#x27;&lt;i&gt;&#x27;" in page
+    assert "<i>&" not in page.split("</h1>")[1].split("</small>")[0]
+    assert run(*options, "--html", "page.html").stdout == ""
+    with pytest.raises(UsageError, match="--show-probabilities; add it"):
+        run("--html", "page.html")

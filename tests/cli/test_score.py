@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -93,6 +94,21 @@ def test_a_typo_is_shown_in_its_line_and_nothing_is_obeyed() -> None:
     assert not any(ord(c) < 32 for c in done.stdout.replace("\n", ""))
 
 
+@pytest.mark.parametrize("arguments", [[*LINES, "<b>\x1b[31m"], ["--text", "text.txt", "--worst", "200"]])
+def test_a_page_has_the_rows_of_the_terminal(arguments: list[str]) -> None:
+    done = call("score", *arguments, "--checkpoint", "chars.safetensors", "--html", "page.html")
+    assert (done.stdout, done.stderr) == ("", "wrote page.html\n")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "<b>" not in page
+    assert "\x1b" not in page
+    rows = call("score", *arguments, "--checkpoint", "chars.safetensors").stdout.splitlines()[1:]
+    assert page.count("<tr><td") == len(rows)
+    for row in rows:
+        shown = row.split("bits  ")[1].split("  expected")[0] if "--worst" in arguments else row[35:]
+        assert f"<td>{html.escape(shown)}</td>" in page
+
+
 def test_standard_input_and_what_cannot_be_meant() -> None:
     assert score("--text", "-", stdin="a cat\nsat\n")["text"] == "-"
     assert score("--text", "-", "--worst", "1", stdin="a cat")["worst"][0]["line"] == 1
@@ -104,6 +120,7 @@ def test_standard_input_and_what_cannot_be_meant() -> None:
         (2, ["a", "--split", "test"]),
         (2, ["--text", "text.txt", "--split", "test"]),
         (2, ["--text", "text.txt", "--worst", "0"]),
+        (2, ["a", "--html", "no/such/folder.html"]),
         (3, ["--text", "missing"]),
         (3, ["--worst", "3"]),
         (4, ["a", "--checkpoint", "nowhere"]),
