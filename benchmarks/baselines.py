@@ -83,7 +83,7 @@ def tables(document: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpora", nargs="*", choices=[*CORPORA, []], default=[*CORPORA], metavar="CORPUS")
+    parser.add_argument("corpora", nargs="*", choices=[*CORPORA, []], metavar="CORPUS", help="default: all")
     parser.add_argument("--time-limit", default="5m", help="of each network's training")
     parser.add_argument("--text-folder", type=Path, help="where the texts are; default: ../shared/corpora")
     parser.add_argument("--tables", action="store_true", help="only print the tables, from the JSON")
@@ -92,7 +92,7 @@ def main() -> None:
     if given.tables:
         print(tables(document), end="")
         return
-    for corpus in given.corpora:
+    for corpus in given.corpora or CORPORA:
         document["results"][corpus] = measure(corpus, given.text_folder, given.time_limit)
         JSON.write_text(json.dumps(document | header("baselines"), indent=1) + "\n", encoding="utf-8")
         put(RESULTS, BEGIN, tables(document), END)

@@ -46,6 +46,7 @@ def prepare(
     """
     from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.data import corpus as corpora
+    from charrnn.data.workers import cores
 
     settings = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
     with progress_bar("preparing", quiet) as progress:
@@ -57,6 +58,7 @@ def prepare(
             force=force,
             progress=progress,
             notify=lambda line: note(line, quiet),
+            processes=cores(),
         )
     if json:
         print_json(summary(corpus))

@@ -55,6 +55,7 @@ def sweep(
     from charrnn.cli.console import note, print_json, progress_bar
     from charrnn.config import Config
     from charrnn.data.corpus import resolve
+    from charrnn.data.workers import cores
     from charrnn.training.grid import common_settings, parse_grid, points_of
     from charrnn.training.group import Group
     from charrnn.training.sweep import Sweep, check_name, environments
@@ -73,7 +74,13 @@ def sweep(
     reading = options.prepare_settings(unit, split, pattern, encoding, newlines, min_count)
     places = environments(common.training.device)
     with progress_bar("preparing", quiet) as progress:
-        prepared = resolve(corpus, settings=reading, progress=progress, notify=lambda line: note(line, quiet))
+        prepared = resolve(
+            corpus,
+            settings=reading,
+            progress=progress,
+            notify=lambda line: note(line, quiet),
+            processes=cores(),
+        )
     how = {"unit": unit, "split": split, "pattern": pattern, "encoding": encoding, "newlines": newlines}
     given = {f"--{key}": str(value) for key, value in {**how, "min-count": min_count}.items() if value is not None}
     typed = [word for option in given.items() for word in option]

@@ -105,11 +105,14 @@ def train(
 
     def beginning(name: str | None, force: bool) -> Session:
         from charrnn.data.corpus import Corpus, resolve
+        from charrnn.data.workers import cores
 
         found = None
         if group.leads:
             with progress_bar("preparing", quiet) as progress:
-                found = resolve(corpus or (), settings=text_settings, progress=progress, notify=notify)
+                found = resolve(
+                    corpus or (), settings=text_settings, progress=progress, notify=notify, processes=cores()
+                )
         path = group.told(found and found.path)
         prepared = found or Corpus.open(str(path))
         notify(f"{prepared.name}: {_describe(prepared)}; loading PyTorch ...")

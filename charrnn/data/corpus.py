@@ -1,4 +1,5 @@
-"""A prepared corpus: a folder with ``corpus.json`` (what it is) and ``ids.npy`` (the text, as ids).
+"""A prepared corpus: a folder with ``corpus.json`` (what it is) and ``ids.npy`` (the text, as ids; of a text of many
+files, which are read at the same time, also ``ids-1.npy`` and so on).
 
 The ids are read when they are looked at: a corpus of any size opens at once. Splits are contiguous, so that no
 validation text lies between training text.
@@ -24,9 +25,10 @@ from numpy.typing import NDArray
 from charrnn.data.filearray import FileArray
 from charrnn.data.reading import Newlines, Progress, Source, SourceRecord, opened, unreadable
 from charrnn.data.registry import is_registered, registered
+from charrnn.data.settings import PrepareSettings
 from charrnn.data.sources import Found, corpus_name, gather
 from charrnn.data.vocabulary import Vocabulary
-from charrnn.data.writing import FORMAT, SPLITS, PrepareSettings, TakenError, clear_remains, fingerprint, write
+from charrnn.data.writing import FORMAT, SPLITS, TakenError, clear_remains, fingerprint, shard, write
 from charrnn.errors import TextError, UsageError
 from charrnn.files import CHUNK, read_chunks, read_json, sha256_of
 
@@ -67,6 +69,7 @@ class Corpus:
         line_ends: how many "lf", "crlf" and lone "cr" the sources have, before any folding.
         utf8: whether the text in UTF-8, or its bytes with unit "byte", is valid UTF-8.
         named: what the user named: absolute paths and globs, "-", registered names.
+        shards: how many ids each of its files has; the text is one all the same.
     """
 
     path: Path
@@ -82,6 +85,7 @@ class Corpus:
     line_ends: dict[str, int]
     utf8: bool
     dtype: str
+    shards: tuple[int, ...]
 
     @classmethod
     def open(cls, path: Path | str) -> Corpus:
@@ -102,7 +106,7 @@ class Corpus:
                     f"{path}: has corpus format {version}, this program reads {FORMAT}; run charrnn prepare again"
                 )
             corpus = cls._from_json(path, document)
-            corpus._check_file()
+            corpus._check_files()
             corpus._check_ids()
         except FileNotFoundError as error:
             missing = Path(error.filename or "").name
@@ -153,22 +157,25 @@ class Corpus:
             line_ends={kind: _typed(int, value["line_ends"][kind]) for kind in ("lf", "crlf", "cr")},
             utf8=_typed(bool, value["utf8"]),
             dtype=_typed(str, value["dtype"]),
+            shards=_shards(value),
         )
 
-    def _check_file(self) -> None:
-        """Compare ``ids.npy`` with what ``corpus.json`` says."""
-        with (self.path / "ids.npy").open("rb") as stream:
-            try:
-                np.lib.format.read_magic(stream)
-                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-            except Exception as error:  # a Python expression: whatever its parser raises
-                raise ValueError("ids.npy does not begin as it should") from error
-            expected = stream.tell() + self.characters * dtype.itemsize
-            found = os.fstat(stream.fileno()).st_size
-        if shape != (self.characters,) or dtype.name != self.dtype:
-            raise ValueError(f"ids.npy holds {shape} {dtype}, corpus.json says ({self.characters},) {self.dtype}")
-        if found != expected:
-            raise ValueError(f"ids.npy has {found} bytes, expected {expected}")
+    def _check_files(self) -> None:
+        """Compare the files of ids with what ``corpus.json`` says."""
+        for number, characters in enumerate(self.shards):
+            name = shard(number)
+            with (self.path / name).open("rb") as stream:
+                try:
+                    np.lib.format.read_magic(stream)
+                    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+                except Exception as error:  # a Python expression: whatever its parser raises
+                    raise ValueError(f"{name} does not begin as it should") from error
+                expected = stream.tell() + characters * dtype.itemsize
+                found = os.fstat(stream.fileno()).st_size
+            if shape != (characters,) or dtype.name != self.dtype:
+                raise ValueError(f"{name} holds {shape} {dtype}, corpus.json says ({characters},) {self.dtype}")
+            if found != expected:
+                raise ValueError(f"{name} has {found} bytes, expected {expected}")
 
     def _check_ids(self) -> None:
         """Compare the ids with the vocabulary: all of them up to ``_BLOCK * _BLOCKS``, else blocks evenly spread."""
@@ -176,7 +183,7 @@ class Corpus:
         for start in sorted({last * block // (_BLOCKS - 1) for block in range(_BLOCKS)}):
             highest = np.asarray(stored[start : start + _BLOCK]).max()
             if highest >= len(self.vocabulary):
-                raise ValueError(f"ids.npy has ids up to {highest}, the vocabulary {len(self.vocabulary)} symbols")
+                raise ValueError(f"has ids up to {highest}, the vocabulary {len(self.vocabulary)} symbols")
         if not self.vocabulary.codes:
             raise ValueError("its vocabulary is empty")
 
@@ -220,15 +227,18 @@ class Corpus:
         return [f"./{place}" if str(place).startswith("-") else str(place)]
 
     def _stored(self, below: int) -> NDArray[np.unsignedinteger]:
-        """``ids.npy``, read where it is looked at; each id must be less."""
-        path = self.path / "ids.npy"
-        if not hasattr(os, "pread"):  # Windows, where a file that is in use is not cut off
-            mapped: NDArray[np.unsignedinteger] = np.load(path, mmap_mode="r", allow_pickle=False)
-            return mapped
+        """The ids, read where they are looked at; each must be less."""
         dtype = np.dtype(self.dtype)
-        offset = path.stat().st_size - self.characters * dtype.itemsize
-        array = FileArray(path, dtype, offset, self.characters, below)
-        # From here on the file is open. Another corpus may have come to this place before that.
+        paths = [self.path / shard(number) for number in range(len(self.shards))]
+        array = FileArray(
+            [
+                (path, path.stat().st_size - characters * dtype.itemsize, characters)
+                for path, characters in zip(paths, self.shards, strict=True)
+            ],
+            dtype,
+            below,
+        )
+        # From here on the files are open. Another corpus may have come to this place before that.
         if read_json((self.path / "corpus.json").read_text(encoding="utf-8"))["fingerprint"] != self.fingerprint:
             raise TextError(f"{self.path}: has been replaced while it was in use; run this again")
         return cast("NDArray[np.unsignedinteger]", array)
@@ -332,8 +342,12 @@ def prepare(
     progress: Progress | None = None,
     notify: Notify | None = None,
     chunk: int = CHUNK,
+    processes: int = 1,
 ) -> Corpus:
     """Make a corpus from whatever ``names`` stand for, in ``output`` or ``root``/``name``.
+
+    Args:
+        processes: how many read a large text of several files (see :func:`charrnn.data.workers.each`).
 
     Raises:
         TextError: a source cannot be used.
@@ -352,7 +366,7 @@ def prepare(
     folder = output or root / title
     _refuse_existing(folder, force)
     with _found(names, root, settings, progress, notify) as found:
-        return _written(found, names, folder, title, settings, progress, chunk, replace=force)
+        return _written(found, names, folder, title, settings, progress, processes, chunk, replace=force)
 
 
 def resolve(
@@ -362,6 +376,7 @@ def resolve(
     settings: PrepareSettings | None = None,
     progress: Progress | None = None,
     notify: Notify | None = None,
+    processes: int = 1,
 ) -> Corpus:
     """The corpus that ``names`` stand for: a prepared one, or raw text that is prepared on the way.
 
@@ -372,6 +387,7 @@ def resolve(
     Args:
         settings: how to prepare raw text, and what of a prepared corpus must agree (see ``PrepareSettings.given``).
             None takes a prepared corpus as it is, and prepares raw text in the usual way.
+        processes: as for :func:`prepare`.
 
     Raises:
         TextError: nothing has that name, or its sources changed since it was prepared.
@@ -396,7 +412,7 @@ def resolve(
         if not _exists(folder):
             say(f"{', '.join(names)}: preparing into {folder}")
             with contextlib.suppress(TakenError):  # by a process that may prepare another text of that name
-                return _written(found, names, folder, folder.name, settings, progress, CHUNK)
+                return _written(found, names, folder, folder.name, settings, progress, processes)
         mark = _fingerprint(found, settings)
         beside = folder.with_name(f"{folder.name}-{mark[:8]}")
         for candidate in (folder, beside):
@@ -406,7 +422,7 @@ def resolve(
         if _exists(beside):
             raise TextError(f"{beside}: is damaged or not a corpus; remove it and run this again")
         say(f"{', '.join(names)}: preparing into {beside}")
-        return _written(found, names, beside, beside.name, settings, progress, CHUNK)
+        return _written(found, names, beside, beside.name, settings, progress, processes)
 
 
 def _prepared(name: str, root: Path) -> Path | None:
@@ -440,6 +456,14 @@ def _typed(kind: type[_T], value: object) -> _T:
 
 def _strings(value: object) -> tuple[str, ...]:
     return tuple(_typed(str, item) for item in _typed(list, value))
+
+
+def _shards(document: dict[str, Any]) -> tuple[int, ...]:
+    """How many ids each file has; a corpus that does not say has one."""
+    shards = tuple(_typed(int, length) for length in _typed(list, document.get("shards", [document["characters"]])))
+    if not shards or min(shards) < 0 or sum(shards) != document["characters"]:
+        raise ValueError("its files do not make up the text")
+    return shards
 
 
 def _is_component(name: str) -> bool:
@@ -509,9 +533,10 @@ def _written(
     title: str,
     settings: PrepareSettings,
     progress: Progress | None,
-    chunk: int,
+    processes: int,
+    chunk: int = CHUNK,
     replace: bool = False,
 ) -> Corpus:
     named = [name if name == "-" or is_registered(name) else os.path.abspath(name) for name in names]
-    write(found.sources, folder, title, settings, named=named, progress=progress, chunk=chunk, replace=replace)
+    write(found.sources, folder, title, settings, named, progress, chunk, replace, processes)
     return Corpus.open(folder)

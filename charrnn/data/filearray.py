@@ -1,4 +1,4 @@
-"""A long array that stays in its file and is read where it is looked at.
+"""A long array that stays in its files and is read where it is looked at.
 
 Not a memory map: the system kills a process that looks at a mapped file where somebody has cut it off.
 """
@@ -6,6 +6,8 @@ Not a memory map: the system kills a process that looks at a mapped file where s
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +21,24 @@ BLOCK = 1 << 16
 
 
 class FileArray:
-    """A one-dimensional array in a file, as far as readers of a text need one.
+    """A one-dimensional array in files, as far as readers of a text need one.
 
     A slice is another one, without reading; an array of places is an array of what stands there; ``np.asarray`` reads
     all of it.
 
     Args:
-        path: the file.
-        dtype: of its items, which are raw bytes from ``offset`` on.
-        length: N, number of items.
+        files: which follow each other: of each its path, where its items begin, in bytes, and how many they are.
+        dtype: of the items.
         below: every item must be less.
     """
 
     ndim = 1
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, length: int, below: int) -> None:
-        self.path, self.dtype, self._below = path, dtype, below
-        self._file = path.open("rb", buffering=0)  # closed with the last view of it
-        self._offset, self._length = offset, length
+    def __init__(self, files: Sequence[tuple[Path, int, int]], dtype: np.dtype[Any], below: int) -> None:
+        self.dtype, self._below = dtype, below
+        self._files = [_File(path, offset) for path, offset, _ in files]
+        self._bounds = np.cumsum([0, *(length for _, _, length in files)])
+        self._start, self._length = 0, int(self._bounds[-1])
 
     def __len__(self) -> int:
         return self._length
@@ -53,8 +55,7 @@ class FileArray:
             if step != 1:
                 return np.asarray(self)[key]
             view = object.__new__(FileArray)
-            view.__dict__ = {**self.__dict__, "_length": max(0, stop - start)}
-            view._offset += start * self.dtype.itemsize
+            view.__dict__ = {**self.__dict__, "_start": self._start + start, "_length": max(0, stop - start)}
             return view
         places = np.asarray(key)
         if places.size and not -self._length <= places.min() <= places.max() < self._length:
@@ -90,15 +91,44 @@ class FileArray:
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         """The items from ``start`` to ``stop``, (stop - start,)."""
-        size = self.dtype.itemsize
         items = np.empty(stop - start, self.dtype)
-        left, at = memoryview(items.data).cast("B"), self._offset + start * size
+        start, stop = start + self._start, stop + self._start
+        first = int(np.searchsorted(self._bounds, start, "right")) - 1
+        at = start
+        for file, begin, end in zip(self._files[first:], self._bounds[first:], self._bounds[first + 1 :], strict=False):
+            if at >= stop:
+                break
+            upto = min(stop, int(end))
+            file.read_into(items[at - start : upto - start], int(at - begin))
+            at = upto
+        if len(items) and items.max() >= self._below:
+            raise TextError(
+                f"{self._files[first].path}: has been changed while it was in use; run charrnn prepare again"
+            )
+        return items
+
+
+class _File:
+    """One of the files, open until the last view of the array is gone."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self.path, self._offset = path, offset
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def read_into(self, items: NDArray[Any], begin: int) -> None:
+        """Fill ``items`` with those from ``begin`` on."""
+        left, at = memoryview(items.data).cast("B"), self._offset + begin * items.itemsize
         while left:
-            data = os.pread(self._file.fileno(), len(left), at)
+            data = self._data(len(left), at)
             if not data:
                 raise TextError(f"{self.path}: has been cut off while it was in use; run charrnn prepare again")
             left[: len(data)] = data
             left, at = left[len(data) :], at + len(data)
-        if len(items) and items.max() >= self._below:
-            raise TextError(f"{self.path}: has been changed while it was in use; run charrnn prepare again")
-        return items
+
+    def _data(self, size: int, at: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), size, at)
+        with self._lock:  # Windows
+            self._file.seek(at)
+            return self._file.read(size)

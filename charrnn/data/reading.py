@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -104,7 +105,11 @@ class Reader:
 
     The files are joined; where one does not end in a line end and another follows, a newline is put between.
 
+    Args:
+        before: the character that stands before the text, where other files go before these.
+
     Attributes, complete once the walk is:
+        last: the last character of the text; ``before`` where it has none.
         records: path, size and SHA-256 of each source's bytes on disk.
         line_ends: how many LF, CRLF and lone CR the sources have (before folding).
         encodings: the encodings met, in order of appearance; "utf-8-sig" is UTF-8 with a byte order mark.
@@ -123,6 +128,7 @@ class Reader:
         newlines: Newlines = "keep",
         chunk: int = CHUNK,
         progress: Progress | None = None,
+        before: str = "\n",
     ) -> None:
         self.sources = sources
         self.unit = unit
@@ -132,18 +138,18 @@ class Reader:
         self.line_ends = LineEnds(newlines)
         self.encodings: list[str] = []
         self.utf8 = True
+        self.last = before
         self._progress = progress
         self._done = 0
-        self._total = sum(_size(source) for source in sources) if progress else 0
+        self._total = sum(stat(source).st_size for source in sources) if progress else 0
 
     def __iter__(self) -> Iterator[str]:
-        last = "\n"
         for source in self.sources:
             fresh = True
             for piece in self._pieces(source):
-                if fresh and last not in "\r\n":
+                if fresh and needs_newline(self.last):
                     yield "\n"
-                fresh, last = False, piece[-1]
+                fresh, self.last = False, piece[-1]
                 yield piece
 
     def _pieces(self, source: Source) -> Iterator[str]:
@@ -190,6 +196,11 @@ class Reader:
                 "name its --encoding; prepare and train read it as bytes with --unit byte"
             )
         return "utf-8"
+
+
+def needs_newline(last: str) -> bool:
+    """Whether a newline is put after this character, where another file follows."""
+    return last not in "\r\n"
 
 
 class _Decoder:
@@ -283,9 +294,14 @@ def _valid(validator: codecs.IncrementalDecoder, data: bytes, final: bool = Fals
     return True
 
 
-def _size(source: Source) -> int:
+def stat(source: Source) -> os.stat_result:
+    """What the system knows of a source's file.
+
+    Raises:
+        TextError: it is missing, or may not be asked about.
+    """
     try:
-        return source.path.stat().st_size
+        return source.path.stat()
     except OSError as error:
         raise unreadable(source.name, error) from error
 

@@ -17,7 +17,8 @@ Ids = NDArray[np.integer]
 NOUNS: Mapping[Unit, str] = {"char": "character", "byte": "byte"}
 
 #: Unicode scalar values: all code points but the surrogates.
-UNICODE_SCALARS = 0x110000 - 0x800
+CODE_POINTS = 0x110000
+UNICODE_SCALARS = CODE_POINTS - 0x800
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Vocabulary:
         return cls(tuple(codes.tolist()), unit, tuple(counts.tolist()))
 
     def __post_init__(self) -> None:
-        limit = 0x110000 if self.unit == "char" else 0x100
+        limit = CODE_POINTS if self.unit == "char" else 0x100
         codes = self.codes
         if any(b <= a for a, b in pairwise(codes)) or any(not 0 <= c < limit for c in codes):
             raise ValueError("vocabulary codes must be distinct, ascending and within their unit's range")

@@ -11,99 +11,24 @@ import errno
 import hashlib
 import json
 import os
-import shlex
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from charrnn.data.reading import Newlines, Progress, Reader, Source, SourceRecord, check_encoding
-from charrnn.data.vocabulary import Unit, Vocabulary
+from charrnn.data.journal import Journal, begun
+from charrnn.data.parts import Counted, Part, Placed, Written, count, cut, dtype_of, write_ids
+from charrnn.data.reading import Progress, Source, SourceRecord, needs_newline, stat
+from charrnn.data.settings import PrepareSettings
+from charrnn.data.vocabulary import CODE_POINTS, Vocabulary
 from charrnn.errors import ResourceError, TextError, UsageError
 from charrnn.files import CHUNK, is_alive, sync_folder
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
-_CODE_POINTS = 0x110000
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """What decides, together with the text, what the prepared corpus is.
-
-    Attributes:
-        split: percentages of the characters, in the order train, validation, test.
-        pattern: which files of a folder to take, such as ``*.py``.
-        encoding: a codec's name; None is strict UTF-8, or what a byte order mark says.
-        newlines: "keep" leaves line ends as they are, "lf" makes CRLF and CR into LF.
-        min_count: characters that occur less often become ``unknown``.
-        given: the names of the settings that were asked for; None is all of them. What was not is a default
-            for text yet to be prepared, and no demand on a corpus that is there.
-
-    Raises:
-        UsageError: a value that cannot be meant.
-    """
-
-    unit: Unit = "char"
-    split: tuple[float, float, float] = (90, 5, 5)
-    pattern: str | None = None
-    encoding: str | None = None
-    newlines: Newlines = "keep"
-    min_count: int = 1
-    given: frozenset[str] | None = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.unit not in ("char", "byte"):
-            raise UsageError(f"--unit {self.unit}: must be char or byte")
-        if self.newlines not in ("keep", "lf"):
-            raise UsageError(f"--newlines {self.newlines}: must be keep or lf")
-        shares = ",".join(f"{share:g}" for share in self.split)
-        if len(self.split) != 3 or not all(0 <= share <= 100 for share in self.split):
-            raise UsageError(f"--split {shares}: must be three percentages, such as 90,5,5")
-        if abs(sum(self.split) - 100) > 1e-6:
-            raise UsageError(f"--split {shares}: adds up to {sum(self.split):g}, not to 100")
-        if self.split[0] <= 0:
-            raise UsageError(f"--split {shares}: leaves nothing to train on; its first number must be above 0")
-        if self.min_count < 1:
-            raise UsageError(f"--min-count {self.min_count}: must be 1 or more")
-        if self.encoding is not None:
-            if self.unit == "byte":
-                raise UsageError(f"--encoding {self.encoding}: has no meaning with --unit byte; leave one of them out")
-            check_encoding(self.encoding)
-
-    def to_json(self) -> dict[str, object]:
-        return {**{name: getattr(self, name) for name in _settings()}, "split": [float(share) for share in self.split]}
-
-    @classmethod
-    def from_json(cls, value: dict[str, object]) -> PrepareSettings:
-        known = {name: value[name] for name in _settings()}
-        if not isinstance(known["pattern"], str | None) or not isinstance(known["min_count"], int):
-            raise ValueError("its settings are of other types")
-        known["split"] = tuple(cast("list[float]", known["split"]))
-        return cls(**known)  # type: ignore[arg-type]
-
-    def differences(self, other: PrepareSettings) -> str:
-        """How what was given differs from ``other``, as options: "--unit byte --split 80,10,10"; "" if it does not."""
-        mine, others = self.to_json(), other.to_json()
-        compared = mine if self.given is None else [name for name in mine if name in self.given]
-        return " ".join(
-            f"--{name.replace('_', '-')} {_shown(mine[name])}" for name in compared if mine[name] != others[name]
-        )
-
-
-def _settings() -> list[str]:
-    """The names of what decides, which is stored and compared."""
-    return [field.name for field in fields(PrepareSettings) if field.compare]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(f"{share:g}" for share in value)
-    return "(none)" if value is None else shlex.quote(str(value))
 
 
 def fingerprint(records: Sequence[SourceRecord], sources: Sequence[Source], settings: PrepareSettings) -> str:
@@ -135,12 +60,14 @@ def write(
     progress: Progress | None = None,
     chunk: int = CHUNK,
     replace: bool = False,
+    processes: int = 1,
 ) -> None:
-    """Prepare ``sources`` into ``folder``.
+    """Prepare ``sources`` into ``folder``; what a process that was killed has done of it already is kept.
 
     Args:
         named: what the user named: remembered, so that a new file in a folder is noticed.
         replace: take the place of a corpus that is there.
+        processes: how many read parts of a large text (see :func:`charrnn.data.workers.each`).
 
     Raises:
         TakenError: another process has made something there meanwhile.
@@ -148,53 +75,47 @@ def write(
         UsageError: the settings leave no character, or the folder cannot be written.
         ResourceError: the disk is full.
     """
+    sizes = [stat(source).st_size for source in sources]
+    parts = [Part(group, settings, chunk) for group in cut(sources, sizes)]
+    done = 0
 
-    def walk(half: int) -> Reader:
-        def report(done: int, total: int) -> None:
-            if progress:
-                progress(done + half * total, 2 * total)
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(done, 2 * sum(sizes))
 
-        return Reader(
-            sources,
-            unit=settings.unit,
-            encoding=settings.encoding,
-            newlines=settings.newlines,
-            chunk=chunk,
-            progress=report,
-        )
-
-    first, second = walk(0), walk(1)
-    counts = _count(first)
-    characters = int(counts.sum())
-    if not characters:
-        raise TextError(f"{sources[0].name}: holds no text; name a file with text in it")
-    vocabulary, table = _vocabulary(counts, settings)
-    bounds = boundaries(characters, settings.split)
     with _appearing(folder, replace) as temporary:
-        splits = _write_ids(second, temporary / "ids.npy", table, vocabulary.unknown, bounds)
-        for source, before, after in zip(sources, first.records, second.records, strict=True):
+        journal = Journal(temporary, processes, report)
+        counted = journal.walk("counted", count, Counted, parts)
+        vocabulary, distinct, places = _placed(parts, counted, temporary)
+        written = journal.walk("written", write_ids, Written, places)
+        records, again = ([record for part in walk for record in part.records] for walk in (counted, written))
+        for source, before, after in zip(sources, records, again, strict=True):
             if before != after:
                 raise TextError(f"{source.name}: changed while it was read; run it again when it is finished")
         document = {
             "format": FORMAT,
             "name": name,
             "unit": settings.unit,
-            "fingerprint": fingerprint(first.records, sources, settings),
-            "characters": characters,
-            "dtype": table.dtype.name,
-            "distinct": int(np.count_nonzero(counts)),
-            "splits": splits,
-            "encodings": ["bytes"] if settings.unit == "byte" else first.encodings,
-            "line_ends": first.line_ends.counts(),
-            "utf8": first.utf8,
+            "fingerprint": fingerprint(records, sources, settings),
+            "characters": places[-1].end,
+            "dtype": dtype_of(vocabulary).name,
+            "distinct": distinct,
+            "shards": [place.end - place.start for place in places],
+            "splits": _splits(places[-1].bounds, written),
+            "encodings": ["bytes"] if settings.unit == "byte" else _distinct(part.encodings for part in counted),
+            "line_ends": {kind: sum(part.line_ends[kind] for part in counted) for kind in ("lf", "crlf", "cr")},
+            "utf8": all(part.utf8 for part in counted),
             "settings": settings.to_json(),
             "named": list(named),
             "sources": [
                 {**asdict(record), "path": "-" if source.spooled else record.path}
-                for source, record in zip(sources, first.records, strict=True)
+                for source, record in zip(sources, records, strict=True)
             ],
             "vocabulary": vocabulary.to_json(),
         }
+        journal.clear({shard(k) for k in range(len(places))})
         with (temporary / "corpus.json").open("w", encoding="utf-8") as stream:
             json.dump(document, stream, allow_nan=False)  # as ASCII: names of files need not be UTF-8
             stream.write("\n")
@@ -202,64 +123,56 @@ def write(
             os.fsync(stream.fileno())
 
 
-def _codes(text: str) -> NDArray[np.unsignedinteger]:
-    """Code points of a text, shape (N,): one byte each where they fit, which most texts do."""
-    try:
-        return np.frombuffer(text.encode("latin-1"), np.uint8)
-    except UnicodeEncodeError:
-        return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
+def _distinct(lists: Iterable[Iterable[str]]) -> list[str]:
+    """What is in any of the lists, in order of appearance."""
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def _count(reader: Reader) -> NDArray[np.int64]:
-    """How often each code point occurs, shape (0x110000,)."""
-    counts = np.zeros(_CODE_POINTS, np.int64)
-    for text in reader:
-        found = np.bincount(_codes(text))
-        counts[: len(found)] += found
-    return counts
+def shard(number: int) -> str:
+    """The name of the file with the ids of a part."""
+    return f"ids-{number}.npy" if number else "ids.npy"
 
 
-def _vocabulary(counts: NDArray[np.int64], settings: PrepareSettings) -> tuple[Vocabulary, NDArray[np.unsignedinteger]]:
-    """The vocabulary and the table from code points to ids, of the smallest type that holds V."""
+def _placed(parts: Sequence[Part], counted: Sequence[Counted], folder: Path) -> tuple[Vocabulary, int, list[Placed]]:
+    """The vocabulary of a text, how many distinct characters it has, and the place of each part in it.
+
+    Raises:
+        TextError: it has none.
+        UsageError: all of them are too rare.
+    """
+    settings = parts[0].settings
+    counts = np.zeros(CODE_POINTS, np.int64)
+    befores, ends, last = [], [0], "\n"
+    for part in counted:
+        counts[np.asarray(part.codes, np.intp)] += np.asarray(part.counts, np.int64)
+        joined = bool(part.codes) and needs_newline(last)
+        counts[ord("\n")] += joined
+        befores.append(last)
+        ends.append(ends[-1] + part.characters + joined)
+        last = part.last if part.codes else last
+    if not ends[-1]:
+        raise TextError(f"{parts[0].sources[0].name}: holds no text; name a file with text in it")
     kept = np.flatnonzero(counts >= settings.min_count)
     if not len(kept):
         raise UsageError(f"--min-count {settings.min_count}: no character occurs that often; choose a smaller one")
     vocabulary = Vocabulary(tuple(kept.tolist()), settings.unit, tuple(counts[kept].tolist()))
-    table = np.full(_CODE_POINTS, vocabulary.unknown, np.min_scalar_type(vocabulary.unknown))
-    table[kept] = np.arange(len(kept))
-    return vocabulary, table
+    bounds = tuple(boundaries(ends[-1], settings.split))
+    places = [
+        Placed(part, vocabulary, before, start, end, bounds, folder / shard(k))
+        for k, (part, before, (start, end)) in enumerate(zip(parts, befores, pairwise(ends), strict=True))
+    ]
+    return vocabulary, int(np.count_nonzero(counts)), places
 
 
-def _write_ids(
-    reader: Reader, path: Path, table: NDArray[np.unsignedinteger], unknown: int, bounds: Sequence[int]
-) -> dict[str, dict[str, int]]:
-    """Write the ids as a ``.npy`` file while reading; return what each split holds."""
-    bytes_in, unknown_in = [0, 0, 0], [0, 0, 0]
-    place = 0
-    little = table.dtype.newbyteorder("<")
-    with path.open("wb") as stream:
-        header = {"descr": np.lib.format.dtype_to_descr(little), "fortran_order": False, "shape": (bounds[-1],)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for text in reader:
-            ids = table.take(_codes(text))
-            stream.write(ids.astype(little, copy=False).data)
-            for split in range(3):
-                start, stop = max(bounds[split] - place, 0), min(bounds[split + 1] - place, len(text))
-                if start < stop:
-                    part = text[start:stop]
-                    whole = reader.unit == "byte" or part.isascii()
-                    bytes_in[split] += len(part) if whole else len(part.encode())
-                    unknown_in[split] += int(np.count_nonzero(ids[start:stop] == unknown))
-            place += len(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _splits(bounds: Sequence[int], written: Sequence[Written]) -> dict[str, dict[str, int]]:
+    """What each split holds."""
     return {
         name: {
             "start": bounds[i],
             "end": bounds[i + 1],
             "characters": bounds[i + 1] - bounds[i],
-            "bytes": bytes_in[i],
-            "unknown": unknown_in[i],
+            "bytes": sum(part.bytes[i] for part in written),
+            "unknown": sum(part.unknown[i] for part in written),
         }
         for i, name in enumerate(SPLITS)
     }
@@ -273,14 +186,19 @@ class TakenError(UsageError):
 def _appearing(folder: Path, replace: bool) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place on success and is removed on failure.
 
+    What a process that was interrupted or killed had begun there is there again.
+
     Raises:
         TakenError: without ``replace``, something is there.
     """
     temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    unfinished = False
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        clear_remains(folder)
-        temporary.mkdir()
+        if (begun_there := clear_remains(folder)) is not None:
+            with contextlib.suppress(FileNotFoundError):  # another process goes on with it
+                os.rename(begun_there, temporary)
+        temporary.mkdir(exist_ok=True)
         try:
             yield temporary
             sync_folder(temporary)
@@ -293,8 +211,13 @@ def _appearing(folder: Path, replace: bool) -> Iterator[Path]:
                     raise
                 raise TakenError(f"{folder}: another process has made it meanwhile; run this again") from error
             sync_folder(folder.parent)
+        except KeyboardInterrupt as error:
+            if unfinished := begun(temporary) > 0:
+                raise KeyboardInterrupt("interrupted; the same command goes on where it was") from error
+            raise
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if not unfinished:
+                shutil.rmtree(temporary, ignore_errors=True)
             if old.exists() and not folder.exists():
                 os.replace(old, folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -306,16 +229,25 @@ def _appearing(folder: Path, replace: bool) -> Iterator[Path]:
         raise UsageError(f"{folder}: cannot be written ({error.strerror}); choose a place with --output") from error
 
 
-def clear_remains(folder: Path) -> None:
-    """Remove what runs that were killed left beside ``folder``, and put back a corpus they had moved aside."""
+def clear_remains(folder: Path) -> Path | None:
+    """Remove what runs that were killed left beside ``folder``, and put back a corpus they had moved aside.
+
+    What they had begun stays, and of several the one that has most; that is the result.
+    """
+    furthest = None
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.???"):
         _, process, kind = path.name.rsplit(".", 2)
         if kind not in ("tmp", "old") or not process.isdecimal() or is_alive(int(process)):
             continue
         if kind == "old" and not folder.exists():
             os.replace(path, folder)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+            continue
+        spare: Path | None = path
+        if kind == "tmp" and begun(path) > (begun(furthest) if furthest else 0):
+            furthest, spare = path, furthest
+        if spare:
+            shutil.rmtree(spare, ignore_errors=True)
+    return furthest
 
 
 def _literal(name: str) -> str:

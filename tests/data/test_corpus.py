@@ -23,7 +23,9 @@ from charrnn.data import corpus as corpora
 from charrnn.data import writing
 from charrnn.data.corpus import Corpus, PrepareSettings, prepare, resolve
 from charrnn.data.filearray import FileArray
+from charrnn.data.parts import Counted, Part
 from charrnn.data.reading import Source, SourceRecord
+from charrnn.data.workers import Report
 from charrnn.data.writing import boundaries, fingerprint
 from charrnn.errors import CharRNNError, ResourceError, TextError, UsageError
 
@@ -367,7 +369,7 @@ def test_a_failure_keeps_the_old_corpus_and_leaves_nothing(monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     # The second: when the old one is aside, and the new one not yet there.
-    for place, name, harm in ((writing, "_write_ids", full), (os, "rename", full)):
+    for place, name, harm in ((writing, "write_ids", full), (os, "rename", full)):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, harm)
             with pytest.raises(ResourceError, match="free some space"):
@@ -382,7 +384,7 @@ def test_texts_of_one_name_that_are_prepared_at_once_go_beside_each_other(
 ) -> None:
     Path("b").mkdir()
     sources = file("one\n"), file(other, "b/a.txt")
-    write_ids, corpora_ = writing._write_ids, []
+    write_ids, corpora_ = writing.write_ids, []
 
     def overtaken(*arguments: object) -> object:
         if not corpora_:
@@ -392,7 +394,7 @@ def test_texts_of_one_name_that_are_prepared_at_once_go_beside_each_other(
                 corpora_[0] = resolve([sources[1]])
         return write_ids(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writing, "_write_ids", overtaken)
+    monkeypatch.setattr(writing, "write_ids", overtaken)
     first = resolve([sources[0]])
     assert (everything(first), everything(corpora_[0])) == ("one\n", other)
     assert (first.path == corpora_[0].path) == (other == "one\n")
@@ -401,16 +403,16 @@ def test_texts_of_one_name_that_are_prepared_at_once_go_beside_each_other(
 
 
 def test_preparing_by_name_never_takes_the_place_of_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    source, write_ids = file("one\n"), writing._write_ids
+    source, write_ids = file("one\n"), writing.write_ids
 
     def overtaken(*arguments: object) -> object:
-        monkeypatch.setattr(writing, "_write_ids", write_ids)
+        monkeypatch.setattr(writing, "write_ids", write_ids)
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", os.getppid)  # another process's
             prepare([file("two\n", "b.txt")], name="a")
         return write_ids(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writing, "_write_ids", overtaken)
+    monkeypatch.setattr(writing, "write_ids", overtaken)
     with pytest.raises(UsageError, match="meanwhile"):
         prepare([source])
     assert everything(Corpus.open("corpora/a")) == "two\n"
@@ -438,14 +440,14 @@ def test_a_corpus_that_a_killed_process_had_moved_aside_is_found_again() -> None
 
 def test_a_text_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     source = file("text\n")
-    count = writing._count
+    count = writing.count
 
-    def count_and_change(reader: writing.Reader) -> object:
-        counts = count(reader)
+    def count_and_change(part: Part, report: Report) -> Counted:
+        counted = count(part, report)
         file("tent\n")
-        return counts
+        return counted
 
-    monkeypatch.setattr(writing, "_count", count_and_change)
+    monkeypatch.setattr(writing, "count", count_and_change)
     with pytest.raises(TextError, match="changed while it was read"):
         prepare([source])
     assert os.listdir("corpora") == []

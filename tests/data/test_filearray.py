@@ -18,7 +18,7 @@ from charrnn.errors import TextError
 def both(folder: Path, length: int, dtype: str = "uint16") -> tuple[FileArray, np.ndarray]:
     plain = np.random.default_rng(0).integers(0, 200, length).astype(dtype)
     (folder / "ids").write_bytes(b"head" + plain.tobytes())
-    return FileArray(folder / "ids", plain.dtype, 4, length, 200), plain
+    return FileArray([(folder / "ids", 4, length)], plain.dtype, 200), plain
 
 
 @given(data=st.data())
@@ -54,7 +54,7 @@ def test_it_reads_as_an_array_does(tmp_path_factory, data, dtype, block):
 
 def test_beyond_its_end_it_has_nothing_as_an_array_has(tmp_path):
     np.arange(5, dtype=np.uint8).tofile(tmp_path / "ids")
-    array = FileArray(tmp_path / "ids", np.dtype(np.uint8), 0, 5, 9)
+    array = FileArray([(tmp_path / "ids", 0, 5)], np.dtype(np.uint8), 9)
     for places in (5, -6, [0, 5], [[-6]]):
         with pytest.raises(IndexError):
             array[places]
