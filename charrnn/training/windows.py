@@ -6,6 +6,8 @@ the step takes ``window(T)``.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,16 +18,27 @@ from charrnn.data.streams import NOTHING, Streams
 #: Characters of windows that the host cuts out together: fewer and longer reads of a text in a file.
 TOGETHER = 1 << 18
 
+#: Epoch and window.
+Place = tuple[int, int]
+#: Inputs and targets.
+Arrays = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 
 class HostWindows:
-    """Windows cut out of a text that may be larger than memory, and copied to the device."""
+    """Windows cut out of a text that may be larger than memory, in blocks of several.
+
+    A thread cuts out the next block while the device computes, so that no step waits for the disk; each block is
+    copied to the device at once.
+    """
 
     def __init__(self, streams: Streams, device: torch.device) -> None:
         self.streams, self.device = streams, device
         self.place = (0, 0)
         self._together = max(1, TOGETHER // (len(streams.starts) * streams.sequence_length))
-        self._cut: tuple[int, int] | None = None  # epoch and first window of what is cut out
-        self._parts: tuple[NDArray[np.int64], ...] = ()
+        self._cut: Place | None = None  # of the first window of the block
+        self._block: tuple[Tensor, ...] = ()
+        self._thread = ThreadPoolExecutor(1, "windows")
+        self._ahead: tuple[Place, Future[Arrays]] | None = None
 
     def move(self, epoch: int, index: int) -> None:
         """Go to a window."""
@@ -36,13 +49,30 @@ class HostWindows:
         epoch, index = self.place
         first = index - index % self._together
         if self._cut != (epoch, first):
-            count = min(self._together, self.streams.windows - first)
-            self._parts, self._cut = self.streams.window(epoch, first, count), (epoch, first)
+            self._block, self._cut = tuple(map(self._to_device, self._taken((epoch, first)))), (epoch, first)
         begin = self.streams.span(index)[0] - self.streams.span(first)[0]
-        inputs, targets = (
-            torch.from_numpy(part[begin : begin + length]).to(self.device, non_blocking=True) for part in self._parts
-        )
+        inputs, targets = (part[begin : begin + length] for part in self._block)
         return inputs, targets
+
+    def _taken(self, place: Place) -> Arrays:
+        """The block that begins with a window, and the next one on its way."""
+        there, block = self._ahead or (None, None)
+        arrays = block.result() if block and there == place else self._arrays(place)
+        epoch, first = place
+        following = first + self._together
+        after = (epoch, following) if following < self.streams.windows else (epoch + 1, 0)
+        self._ahead = after, self._thread.submit(self._arrays, after)
+        return arrays
+
+    def _arrays(self, place: Place) -> Arrays:
+        epoch, first = place
+        return self.streams.window(epoch, first, min(self._together, self.streams.windows - first))
+
+    def _to_device(self, part: NDArray[np.int64]) -> Tensor:
+        tensor = torch.from_numpy(part)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()  # or the host would wait for the copy
+        return tensor.to(self.device, non_blocking=True)
 
 
 class DeviceWindows:

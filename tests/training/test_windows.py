@@ -1,5 +1,6 @@
 """Windows gathered on the device are those that the host cuts out."""
 
+import threading
 from unittest import mock
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.data.streams import NOTHING, Streams
+from charrnn.errors import TextError
 from charrnn.training import windows
 from charrnn.training.windows import DeviceWindows, HostWindows, fits
 
@@ -58,8 +60,41 @@ def test_the_host_cuts_out_several_windows_at_a_time_as_far_as_the_epoch_goes(at
         for index in range(10):
             host.move(epoch, index)
             host.window(5)
+    # The last window of the second epoch has been followed by a block that is not needed.
+    host._thread.shutdown()
     assert [sum(count for of, _, count in cut if of == epoch) for epoch in range(2)] == [10, 10]
-    assert len(cut) == 2 * reads
+    assert len(cut) == 2 * reads + 1
+
+
+def test_the_next_block_is_cut_out_while_this_one_is_used_and_its_failure_is_seen_when_it_is_needed(monkeypatch):
+    monkeypatch.setattr(windows, "TOGETHER", 10)
+    begun = {index: threading.Event() for index in (0, 2, 4)}
+
+    class Failing(Streams):
+        def window(self, epoch, index, count=1):
+            begun[index].set()
+            if index == 4:
+                raise TextError("cut off")
+            return super().window(epoch, index, count)
+
+    host = HostWindows(Failing(np.zeros(30, np.uint8), 1, 5, first=0), CPU)
+    for index in range(4):
+        host.move(0, index)
+        host.window(5)
+        assert begun[index - index % 2 + 2].wait(60)
+    host.move(0, 4)
+    with pytest.raises(TextError, match="cut off"):
+        host.window(5)
+
+
+def test_going_back_takes_no_block_for_another(monkeypatch):
+    monkeypatch.setattr(windows, "TOGETHER", 10)
+    streams = Streams(np.arange(60, dtype=np.uint8), 2, 5, first=0)
+    host = HostWindows(streams, CPU)
+    for place in [(0, 0), (0, 1), (0, 5), (0, 2), (3, 1), (0, 0), (1, 0)]:
+        host.move(*place)
+        for found, expected in zip(host.window(5), streams.window(*place), strict=True):
+            assert np.array_equal(found, expected)
 
 
 def test_a_text_lies_on_the_device_where_there_is_room_for_six_times_as_much(monkeypatch):
