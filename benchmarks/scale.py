@@ -1,0 +1,268 @@
+"""What a text larger than memory costs, and what more devices would gain.
+
+    python benchmarks/scale.py text [--gigabytes 10]             # free space in the temporary folder: 2.2 times as much
+    python benchmarks/scale.py devices [--shapes 2x512 3x1024]   # alone
+    torchrun --nproc-per-node 8 benchmarks/scale.py devices --device cuda    # with the all-reduce of 8 GPUs
+    python benchmarks/scale.py table                             # print the tables of what has been measured
+
+``text``: War and Peace, repeated into files of 100 MB, is prepared by ``charrnn prepare`` and trained on for 200 steps;
+beside it a text of 10 MB, in turns, medians of three. Memory is the peak of the largest process (ru_maxrss).
+
+``devices``: seconds of a step of one process with so many streams, and of summing a gradient over all processes: over
+two on this machine by gloo, or over those of torchrun. From these follows by calculation what a step would take on more
+of the same: it computes with the streams that a device has then, and sums in a ring, 2 (N - 1) messages of 1 / N of the
+gradient, each of which takes a latency and its bytes over the bandwidth. Nothing is taken to overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from growth import MEGABYTE, VALIDATION, repeat, run
+from report import header, text_file
+from table import table
+
+HERE = Path(__file__).parent
+TEXT, DEVICES = HERE / "results" / "scale-text.json", HERE / "results" / "scale-devices.json"
+FILE = 100  # megabytes
+WINDOW = 64
+#: Streams of one device whose steps are measured; and numbers of devices that are calculated.
+STREAMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+#: Streams in all where they are the same for any number of devices; and of each device where they are not.
+SAME, EACH = 1024, 64
+#: Bytes of a sum that takes nothing but the messages' latency.
+SMALL = 4096
+
+
+def measure_text(gigabytes: int, runs: int, text: Path) -> dict[str, Any]:
+    """Seconds, peak memory and characters per second on a large text and on 10 MB."""
+    sizes = {"small": 10, "large": 1000 * gigabytes}
+    found: dict[str, Any] = {name: {"megabytes": size, "train": []} for name, size in sizes.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in sizes.items():
+            Path(folder, name).mkdir()
+            for number in range(-(-size // FILE)):
+                repeat(text, min(size, FILE), Path(folder, name, f"{number:04}.txt"))
+            share = 100 * VALIDATION / size
+            split = f"{100 - share:.8f},{share:.8f},0"
+            found[name]["prepare"] = run(folder, "prepare", name, "--split", split, "--name", name)
+            print(name, found[name]["prepare"], flush=True)
+            for path in Path(folder, name).iterdir():  # the corpus is all that training needs
+                path.unlink()
+        for _ in range(runs):
+            for name in sizes:
+                steps = ("--steps", "200", "--validate-every", "200", "--hidden-size", "256", "--num-layers", "2")
+                figures = run(folder, "train", f"corpora/{name}", *steps, "--run", name, "--force")
+                *_, last = Path(folder, "checkpoints", name, "metrics.jsonl").read_text().splitlines()
+                figures["characters_per_second"] = json.loads(last)["characters_per_second"]
+                found[name]["train"].append(figures)
+                print(name, figures, flush=True)
+    for row in found.values():
+        row["train"] = {key: statistics.median(one[key] for one in row["train"]) for key in row["train"][0]}
+    return found
+
+
+def measure_steps(shape: str, device: str, text: Path, seconds: float) -> dict[str, Any]:
+    """Seconds of a step by how many streams a device has, and the bytes of a gradient."""
+    from report import in_turns
+    from training import begin, synchronise
+
+    from charrnn.data.corpus import prepare
+    from charrnn.model.compute import choose_compute
+
+    layers, size = map(int, shape.split("x"))
+    compute = choose_compute(device)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = prepare([str(text)], output=Path(folder, "text"))
+        trainers = {n: begin(corpus, compute, "lstm", layers, size, n, WINDOW) for n in STREAMS}
+
+        def step(streams: int) -> int:
+            trainers[streams]._advance()
+            return 1
+
+        steps = {str(n): lambda n=n: step(n) for n in STREAMS}  # type: ignore[misc]
+        rates = in_turns(steps, seconds, synchronise(device))
+    weights = sum(parameter.numel() for parameter in trainers[STREAMS[0]].parameters)
+    return {"bytes": 4 * weights, "seconds": {n: 1 / rates[str(n)] for n in STREAMS}}
+
+
+def measure_sum(sizes: list[int], device: str) -> dict[int, float] | None:
+    """Seconds of an all-reduce of so many bytes in the group that there is, medians; in its first process."""
+    import torch
+    import torch.distributed as dist
+
+    taken = {}
+    for size in sizes:
+        tensor, times = torch.ones(size // 4, device=device), []
+        for _ in range(30):
+            dist.barrier()
+            began = time.perf_counter()
+            dist.all_reduce(tensor)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        taken[size] = statistics.median(times[5:])
+    return taken if dist.get_rank() == 0 else None
+
+
+def _second(rank: int, sizes: list[int], address: str, queue: Any) -> None:
+    """One of two processes on this machine."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", f"file://{address}", rank=rank, world_size=2)
+    queue.put(measure_sum(sizes, "cpu"))
+
+
+def sums(sizes: list[int], device: str) -> tuple[int, dict[int, float]] | None:
+    """How many processes, and seconds of their sums; None in all of torchrun's processes but the first."""
+    import torch
+    import torch.distributed as dist
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        found = measure_sum(sizes, device)
+        return None if found is None else (dist.get_world_size(), found)
+    context = torch.multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        queue = context.Queue()
+        both = [context.Process(target=_second, args=(n, sizes, f"{folder}/meeting", queue)) for n in range(2)]
+        for process in both:
+            process.start()
+        found = next(each for each in (queue.get(), queue.get()) if each is not None)
+        for process in both:
+            process.join()
+    return 2, found
+
+
+def link(processes: int, small: float, large: float, size: int) -> tuple[float, float]:
+    """Latency in seconds and bandwidth in bytes per second of a message, from sums in a ring of few and many bytes.
+
+    >>> link(2, 2e-4, 2e-4 + 1e-3, 1_000_000)
+    (0.0001, 1000000000.0)
+    """
+    messages = 2 * (processes - 1)
+    latency = small / messages
+    return latency, size / processes / max((large - small) / messages, 1e-12)
+
+
+def sum_seconds(devices: int, size: int, latency: float, bandwidth: float) -> float:
+    """Of a sum of ``size`` bytes in a ring.
+
+    >>> sum_seconds(1, 4000, 1e-3, 1e6), sum_seconds(4, 4000, 1e-3, 1e6)
+    (0.0, 0.012)
+    """
+    return 2 * (devices - 1) * (latency + size / devices / bandwidth)
+
+
+def calculated(row: dict[str, Any], latency: float, bandwidth: float, *, same: bool) -> list[dict[str, float]]:
+    """Steps on 1 to 1,024 devices: ``same``, the same streams in all; or as many for each."""
+    rows = []
+    for count in COUNTS:
+        streams = SAME // count if same else EACH
+        compute = row["seconds"][str(streams)] if str(streams) in row["seconds"] else _between(row["seconds"], streams)
+        step = compute + sum_seconds(count, row["bytes"], latency, bandwidth)
+        rate = streams * count * WINDOW / step
+        rows.append({"devices": count, "streams": streams, "step": step, "compute": compute, "rate": rate})
+    return rows
+
+
+def _between(seconds: dict[str, float], streams: int) -> float:
+    """Of a number of streams that was not measured: on the line between those beside it."""
+    below = max(n for n in map(int, seconds) if n <= streams)
+    above = min(n for n in map(int, seconds) if n >= streams)
+    share = (streams - below) / (above - below)
+    return (1 - share) * seconds[str(below)] + share * seconds[str(above)]
+
+
+def tables() -> str:
+    """Of what has been measured."""
+    parts = []
+    if TEXT.is_file():
+        document = json.loads(TEXT.read_text())
+        rows = []
+        for row in document["results"].values():
+            prepared, trained = row["prepare"], row["train"]
+            rows.append(
+                [
+                    f"{row['megabytes']:,} MB",
+                    f"{prepared['seconds']:.1f} s, {row['megabytes'] / prepared['seconds']:.0f} MB/s, "
+                    f"{prepared['megabytes']:.0f} MB",
+                    f"{trained['characters_per_second']:,.0f} characters/s, {trained['megabytes']:.0f} MB",
+                ]
+            )
+        parts.append(
+            f"Text larger than memory ({document['machine']}, {document['date'][:10]}): time, rate and peak memory of\n"
+            "a process. The model is an LSTM of 2 x 256.\n\n" + table("text | prepare | train, 200 steps", rows)
+        )
+    if DEVICES.is_file():
+        document = json.loads(DEVICES.read_text())
+        latency, bandwidth = document["latency"], document["bandwidth"]
+        for shape, row in document["results"].items():
+            rows = []
+            both = (calculated(row, latency, bandwidth, same=same) for same in (True, False))
+            for one, other in zip(*both, strict=True):
+                rows.append(
+                    [
+                        f"{one['devices']:,}",
+                        f"{one['streams']:,}",
+                        f"{1000 * one['compute']:.0f} + {1000 * (one['step'] - one['compute']):.0f}",
+                        f"{one['rate']:,.0f}",
+                        f"{1000 * other['compute']:.0f} + {1000 * (other['step'] - other['compute']):.0f}",
+                        f"{other['rate']:,.0f}",
+                    ]
+                )
+            parts.append(
+                f"LSTM {shape}, gradient of {row['bytes'] / MEGABYTE:.1f} MB; devices: {document['device']} of "
+                f"{document['machine']}, {document['date'][:10]};\nmessages: {1e6 * latency:.0f} us and "
+                f"{bandwidth / 1e9:.2f} GB/s, of {document['processes']} processes.\n\n"
+                + table(
+                    f"devices | streams each, of {SAME:,} | step, ms | characters/s | step with {EACH} each, ms | "
+                    "characters/s",
+                    rows,
+                )
+            )
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("text", "devices", "table"))
+    parser.add_argument("--gigabytes", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--shapes", nargs="+", default=["2x512", "3x1024"], metavar="LxH")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each number of streams")
+    given = parser.parse_args()
+    if given.what == "table":
+        print(tables(), end="")
+        return
+    text = text_file(None, "warpeace.txt")
+    if given.what == "text":
+        results = measure_text(given.gigabytes, given.runs, text)
+        TEXT.write_text(json.dumps(header("scale text") | {"results": results}, indent=1) + "\n")
+        return
+    first = int(os.environ.get("RANK", "0")) == 0
+    rows = {shape: measure_steps(shape, given.device, text, given.seconds) for shape in given.shapes} if first else {}
+    large = 1 << 25
+    found = sums([SMALL, large], given.device)
+    if found is not None:
+        processes, taken = found
+        latency, bandwidth = link(processes, taken[SMALL], taken[large], large)
+        document = header("scale devices", given.device) | {"processes": processes, "latency": latency}
+        DEVICES.write_text(json.dumps(document | {"bandwidth": bandwidth, "results": rows}, indent=1) + "\n")
+        print(tables(), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
