@@ -14,7 +14,7 @@ from typing import TypeVar
 from charrnn.data.parts import Counted, Part, Placed, Written
 from charrnn.data.reading import SourceRecord, stat
 from charrnn.data.workers import Report, each
-from charrnn.files import atomic_write, read_json
+from charrnn.files import read_json
 
 Job = TypeVar("Job", Part, Placed)
 Result = TypeVar("Result", Counted, Written)
@@ -43,7 +43,7 @@ class Journal:
     ) -> list[Result]:
         """The result of each job: done now, or by whoever was at it before, if its files and all else are as then.
 
-        Raises what ``work`` does, and ResourceError if an entry cannot be written.
+        Raises what ``work`` does, and OSError if an entry cannot be written.
         """
         keys = [_key(job) for job in jobs]
         paths = [self._folder / f"{name}-{number}{ENTRY}" for number in range(len(jobs))]
@@ -57,8 +57,8 @@ class Journal:
         left = [number for number in range(len(jobs)) if number not in results]
         for at, result in each(work, [jobs[number] for number in left], self._processes, self._report):
             number = left[at]
-            with atomic_write(paths[number]) as stream:
-                stream.write(json.dumps({"key": keys[number], "result": asdict(result)}).encode())
+            # A half-written entry is none; what it is of is on the disk already.
+            paths[number].write_text(json.dumps({"key": keys[number], "result": asdict(result)}))
             results[number] = result
         return [results[number] for number in range(len(jobs))]
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from charrnn.errors import ResourceError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -44,6 +44,11 @@ def each(
         for number, job in enumerate(jobs):
             yield number, work(job, report)
         return
+    # Only here: small texts, which need none of it, are prepared on the way to what the user wants.
+    import multiprocessing
+    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+
     context = multiprocessing.get_context("spawn")
     done, stop = context.Value("Q", 0), context.Event()
     told = 0
@@ -88,6 +93,8 @@ def _begin(done: Any, stop: Any) -> None:
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for its next job for ever."""
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

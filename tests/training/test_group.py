@@ -29,7 +29,7 @@ from charrnn.errors import ResourceError
 from charrnn.model.noise import Noise
 from charrnn.training.group import meet
 
-#: Five streams, so that neither two nor three processes have equal shares; everything that draws random numbers is on.
+#: Five streams, so that neither two nor four processes have equal shares; everything that draws random numbers is on.
 OPTIONS = shlex.split(
     "train text.txt --num-layers 2 --hidden-size 8 --embedding-size 4 --batch-size 5 --sequence-length 16 "
     "--input-dropout 0.1 --dropout 0.2 --output-dropout 0.1 --weight-dropout 0.2 --state-reset 0.1 --averaging 0.1 "
@@ -102,9 +102,9 @@ def test_two_processes_train_as_one_does_and_leave_one_run(alone: Path, two: Pat
     assert {path.name for path in two.iterdir()} == {path.name for path in alone.iterdir()}
 
 
-def test_what_two_have_saved_in_parts_one_and_three_go_on_with(folder: Path, alone: Path) -> None:
+def test_what_two_have_saved_in_parts_one_and_four_go_on_with(folder: Path, alone: Path) -> None:
     begun = train(folder, 2, "begun", "--steps", "12", "--accumulation", "2")
-    for processes, parts in ((1, 5), (3, 1)):
+    for processes, parts in ((1, 5), (4, 1)):
         shutil.copytree(begun, folder / "checkpoints" / f"on-{processes}")
         more = ("--resume", "--steps", "24", "--accumulation", str(parts))
         alike(train(folder, processes, f"on-{processes}", *more), alone)
