@@ -3,10 +3,13 @@
     python benchmarks/scale.py text [--gigabytes 10]             # free space in the temporary folder: 2.2 times as much
     python benchmarks/scale.py devices [--shapes 2x512 3x1024]   # alone
     torchrun --nproc-per-node 8 benchmarks/scale.py devices --device cuda    # with the all-reduce of 8 GPUs
-    python benchmarks/scale.py table                             # print the tables of what has been measured
+    python benchmarks/scale.py processes                         # on a machine with two cores or more
+    python benchmarks/scale.py table                             # the tables of all that has been measured, in docs
 
 ``text``: War and Peace, repeated into files of 100 MB, is prepared by ``charrnn prepare`` and trained on for 200 steps;
 beside it a text of 10 MB, in turns, medians of three. Memory is the peak of the largest process (ru_maxrss).
+
+``processes``: characters per second of ``charrnn train`` with one thread, with two, and of two processes of one thread.
 
 ``devices``: seconds of a step of one process with so many streams, and of summing a gradient over all processes: over
 two on this machine by gloo, or over those of torchrun. From these follows by calculation what a step would take on more
@@ -19,7 +22,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,10 +33,11 @@ from typing import Any
 
 from growth import MEGABYTE, VALIDATION, repeat, run
 from report import header, text_file
-from table import table
+from table import put, table
 
 HERE = Path(__file__).parent
-TEXT, DEVICES = HERE / "results" / "scale-text.json", HERE / "results" / "scale-devices.json"
+TEXT, PROCESSES, DEVICES = (HERE / "results" / f"scale-{name}.json" for name in ("text", "processes", "devices"))
+DOCUMENT = HERE.parent / "docs" / "scale.md"
 FILE = 100  # megabytes
 WINDOW = 64
 #: Streams of one device whose steps are measured; and numbers of devices that are calculated.
@@ -69,6 +75,32 @@ def measure_text(gigabytes: int, runs: int, text: Path) -> dict[str, Any]:
     for row in found.values():
         row["train"] = {key: statistics.median(one[key] for one in row["train"]) for key in row["train"][0]}
     return found
+
+
+def measure_processes(shapes: list[str], runs: int, text: Path) -> dict[str, dict[str, float]]:
+    """Characters per second by how many threads and processes there are, for each shape; all in turns, medians."""
+    two = "torch.distributed.run --standalone --nproc-per-node 2 -m -- charrnn"
+    ways = {"one thread": ("charrnn", 1), "two threads": ("charrnn", 2), "two processes": (two, 1)}
+    found: dict[str, dict[str, list[float]]] = {shape: {way: [] for way in ways} for shape in shapes}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(runs):
+            for shape in shapes:
+                layers, size = shape.split("x")
+                for way, (module, threads) in ways.items():
+                    command = (
+                        f"-m {module} train {text} --run run --force -q --num-layers {layers} --hidden-size {size}"
+                    )
+                    subprocess.run(
+                        [sys.executable, *shlex.split(command), "--steps", "100", "--validate-every", "100"],
+                        cwd=folder,
+                        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                        check=True,
+                        stderr=subprocess.DEVNULL,
+                    )
+                    *_, last = Path(folder, "checkpoints/run/metrics.jsonl").read_text().splitlines()
+                    found[shape][way].append(json.loads(last)["characters_per_second"])
+                    print(shape, way, found[shape][way][-1], flush=True)
+    return {shape: {way: statistics.median(rates) for way, rates in row.items()} for shape, row in found.items()}
 
 
 def measure_steps(shape: str, device: str, text: Path, seconds: float) -> dict[str, Any]:
@@ -185,83 +217,114 @@ def _between(seconds: dict[str, float], streams: int) -> float:
     return (1 - share) * seconds[str(below)] + share * seconds[str(above)]
 
 
-def tables() -> str:
-    """Of what has been measured."""
-    parts = []
-    if TEXT.is_file():
-        document = json.loads(TEXT.read_text())
-        rows = []
-        for row in document["results"].values():
-            prepared, trained = row["prepare"], row["train"]
-            rows.append(
-                [
-                    f"{row['megabytes']:,} MB",
-                    f"{prepared['seconds']:.1f} s, {row['megabytes'] / prepared['seconds']:.0f} MB/s, "
-                    f"{prepared['megabytes']:.0f} MB",
-                    f"{trained['characters_per_second']:,.0f} characters/s, {trained['megabytes']:.0f} MB",
-                ]
-            )
-        parts.append(
-            f"Text larger than memory ({document['machine']}, {document['date'][:10]}): time, rate and peak memory of\n"
-            "a process. The model is an LSTM of 2 x 256.\n\n" + table("text | prepare | train, 200 steps", rows)
+def where(document: dict[str, Any]) -> str:
+    """On what, and when."""
+    return f"{document['machine']}, {document['date'][:10]}"
+
+
+def text_table() -> str:
+    """A large text beside a small one."""
+    document = json.loads(TEXT.read_text())
+    rows = []
+    for row in document["results"].values():
+        prepared, trained = row["prepare"], row["train"]
+        rate = row["megabytes"] / prepared["seconds"]
+        rows.append(
+            [
+                f"{row['megabytes']:,} MB",
+                f"{prepared['seconds']:.1f} s, {rate:.0f} MB/s, {prepared['megabytes']:.0f} MB",
+                f"{trained['characters_per_second']:,.0f} characters/s, {trained['megabytes']:.0f} MB",
+            ]
         )
-    if DEVICES.is_file():
-        document = json.loads(DEVICES.read_text())
-        latency, bandwidth = document["latency"], document["bandwidth"]
-        for shape, row in document["results"].items():
-            rows = []
-            both = (calculated(row, latency, bandwidth, same=same) for same in (True, False))
-            for one, other in zip(*both, strict=True):
-                rows.append(
-                    [
-                        f"{one['devices']:,}",
-                        f"{one['streams']:,}",
-                        f"{1000 * one['compute']:.0f} + {1000 * (one['step'] - one['compute']):.0f}",
-                        f"{one['rate']:,.0f}",
-                        f"{1000 * other['compute']:.0f} + {1000 * (other['step'] - other['compute']):.0f}",
-                        f"{other['rate']:,.0f}",
-                    ]
-                )
-            parts.append(
-                f"LSTM {shape}, gradient of {row['bytes'] / MEGABYTE:.1f} MB; devices: {document['device']} of "
-                f"{document['machine']}, {document['date'][:10]};\nmessages: {1e6 * latency:.0f} us and "
-                f"{bandwidth / 1e9:.2f} GB/s, of {document['processes']} processes.\n\n"
-                + table(
-                    f"devices | streams each, of {SAME:,} | step, ms | characters/s | step with {EACH} each, ms | "
-                    "characters/s",
-                    rows,
-                )
+    return f"Time, rate and peak memory of the largest process, LSTM 2 x 256 ({where(document)}):\n\n" + table(
+        "text | prepare | train, 200 steps", rows
+    )
+
+
+def processes_table() -> str:
+    """One process beside two."""
+    document = json.loads(PROCESSES.read_text())
+    rows = [[shape, *(f"{rate:,.0f}" for rate in row.values())] for shape, row in document["results"].items()]
+    return f"Characters/s of training an LSTM, 64 streams ({where(document)}):\n\n" + table(
+        "layers x units | one thread | two threads | two processes of one thread", rows
+    )
+
+
+def devices_tables() -> str:
+    """What more of the same would gain."""
+    document = json.loads(DEVICES.read_text())
+    latency, bandwidth, parts = document["latency"], document["bandwidth"], []
+    for shape, row in document["results"].items():
+        both = (calculated(row, latency, bandwidth, same=same) for same in (True, False))
+        rows = [
+            [
+                f"{one['devices']:,}",
+                f"{one['streams']:,}",
+                *(figure for each in (one, other) for figure in (_milliseconds(each), f"{each['rate']:,.0f}")),
+            ]
+            for one, other in zip(*both, strict=True)
+        ]
+        parts.append(
+            f"LSTM {shape}, gradient of {row['bytes'] / MEGABYTE:.1f} MB, windows of {WINDOW} ({document['device']},\n"
+            f"{where(document)}); a message takes {1e6 * latency:.0f} us and {bandwidth / 1e9:.2f} GB/s, measured with "
+            f"{document['processes']} processes:\n\n"
+            + table(
+                f"devices | streams each, of {SAME:,} | step, ms | characters/s | step with {EACH} each, ms | "
+                "characters/s",
+                rows,
             )
+        )
     return "\n".join(parts)
+
+
+def _milliseconds(row: dict[str, float]) -> str:
+    """Of computing and of summing."""
+    return f"{1000 * row['compute']:.0f} + {1000 * (row['step'] - row['compute']):.0f}"
+
+
+#: What a table is made of, and between which marks it stands.
+TABLES = {TEXT: ("texts", text_table), PROCESSES: ("processes", processes_table), DEVICES: ("devices", devices_tables)}
+
+
+def write() -> None:
+    """Put the tables of what has been measured in their places."""
+    for path, (name, text) in TABLES.items():
+        if path.is_file():
+            put(DOCUMENT, f"<!-- table of {name} -->\n", text(), f"<!-- end of the table of {name} -->\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("text", "devices", "table"))
+    parser.add_argument("what", choices=("text", "processes", "devices", "table"))
     parser.add_argument("--gigabytes", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--shapes", nargs="+", default=["2x512", "3x1024"], metavar="LxH")
+    parser.add_argument("--shapes", nargs="+", metavar="LxH")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each number of streams")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="default: War and Peace from the shared corpora")
     given = parser.parse_args()
-    if given.what == "table":
-        print(tables(), end="")
-        return
-    text = text_file(None, "warpeace.txt")
+    first = int(os.environ.get("RANK", "0")) == 0
+    if given.what != "table":
+        text = text_file(given.text, "warpeace.txt")
+    results: dict[str, Any]
     if given.what == "text":
         results = measure_text(given.gigabytes, given.runs, text)
         TEXT.write_text(json.dumps(header("scale text") | {"results": results}, indent=1) + "\n")
-        return
-    first = int(os.environ.get("RANK", "0")) == 0
-    rows = {shape: measure_steps(shape, given.device, text, given.seconds) for shape in given.shapes} if first else {}
-    large = 1 << 25
-    found = sums([SMALL, large], given.device)
-    if found is not None:
-        processes, taken = found
-        latency, bandwidth = link(processes, taken[SMALL], taken[large], large)
-        document = header("scale devices", given.device) | {"processes": processes, "latency": latency}
-        DEVICES.write_text(json.dumps(document | {"bandwidth": bandwidth, "results": rows}, indent=1) + "\n")
-        print(tables(), file=sys.stderr)
+    elif given.what == "processes":
+        results = measure_processes(given.shapes or ["2x128", "2x256", "2x512"], given.runs, text)
+        PROCESSES.write_text(json.dumps(header("scale processes") | {"results": results}, indent=1) + "\n")
+    elif given.what == "devices":
+        shapes = given.shapes or ["2x512", "3x1024"]
+        results = {shape: measure_steps(shape, given.device, text, given.seconds) for shape in shapes} if first else {}
+        large = 1 << 25
+        found = sums([SMALL, large], given.device)
+        if found is not None:
+            processes, taken = found
+            latency, bandwidth = link(processes, taken[SMALL], taken[large], large)
+            document = header("scale devices", given.device) | {"processes": processes, "latency": latency}
+            DEVICES.write_text(json.dumps(document | {"bandwidth": bandwidth, "results": results}, indent=1) + "\n")
+    if first:
+        write()
 
 
 if __name__ == "__main__":
