@@ -67,8 +67,8 @@ def _one_line(options: Callable[[], set[str]] = set) -> Iterator[None]:
         yield
     except CharRNNError as error:
         _leave(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _leave("interrupted", 130)
+    except KeyboardInterrupt as error:
+        _leave(str(error) or "interrupted", 130)
     except (BrokenPipeError, SystemExit):  # nothing but Rich leaves by SystemExit here, when nobody reads
         _drop_output()
         raise typer.Exit(0) from None

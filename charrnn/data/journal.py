@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from charrnn import __version__
 from charrnn.data.parts import Counted, Part, Placed, Written
 from charrnn.data.reading import SourceRecord, stat
 from charrnn.data.workers import Report, each
@@ -76,6 +77,7 @@ def _key(job: Part | Placed) -> str:
     part, place = (job, None) if isinstance(job, Part) else (job.part, job)
     files = [(source, stat(source)) for source in part.sources]
     facts = {
+        "version": __version__,
         "files": [[str(f.path), found.st_size, found.st_mtime_ns, f.encoding] for f, found in files],
         "settings": part.settings.to_json(),
         "place": place and [place.vocabulary.codes, place.before, place.start, place.end, place.bounds],

@@ -1,4 +1,4 @@
-"""What decides, together with the text, what a prepared corpus is."""
+"""How a text is read and split."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ Ids = NDArray[np.integer]
 #: What a symbol of a text is called.
 NOUNS: Mapping[Unit, str] = {"char": "character", "byte": "byte"}
 
-#: Unicode scalar values: all code points but the surrogates.
 CODE_POINTS = 0x110000
+#: Unicode scalar values: all code points but the surrogates.
 UNICODE_SCALARS = CODE_POINTS - 0x800
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,29 @@ from charrnn.data.filearray import FileArray
 from charrnn.errors import TextError
 
 
-def both(folder: Path, length: int, dtype: str = "uint16") -> tuple[FileArray, np.ndarray]:
+def both(folder: Path, length: int, dtype: str = "uint16", cuts: tuple[int, ...] = ()) -> tuple[FileArray, np.ndarray]:
     plain = np.random.default_rng(0).integers(0, 200, length).astype(dtype)
-    (folder / "ids").write_bytes(b"head" + plain.tobytes())
-    return FileArray([(folder / "ids", 4, length)], plain.dtype, 200), plain
+    files = []
+    for number, piece in enumerate(np.split(plain, sorted(cuts))):
+        (folder / f"ids{number}").write_bytes(b"head"[:number] + piece.tobytes())
+        files.append((folder / f"ids{number}", min(number, 4), len(piece)))
+    return FileArray(files, plain.dtype, 200), plain
 
 
 @given(data=st.data())
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
 @pytest.mark.parametrize("block", [4, 1 << 16])
-def test_it_reads_as_an_array_does(tmp_path_factory, data, dtype, block):
-    folder = tmp_path_factory.mktemp("array")
-    ours, plain = both(folder, data.draw(st.integers(1, 60)), dtype)
+@pytest.mark.parametrize("pread", [True, False])
+def test_it_reads_as_an_array_does(tmp_path_factory, data, dtype, block, pread):
+    with pytest.MonkeyPatch.context() as patch:
+        if not pread:
+            patch.delattr(os, "pread", raising=False)
+        reads_as_an_array_does(tmp_path_factory.mktemp("array"), data, dtype, block)
+
+
+def reads_as_an_array_does(folder, data, dtype, block):
+    length = data.draw(st.integers(1, 60))
+    ours, plain = both(folder, length, dtype, data.draw(st.lists(st.integers(0, length), max_size=5)))
     filearray.BLOCK = block
     for _ in range(data.draw(st.integers(0, 2))):
         start, stop = sorted(data.draw(st.tuples(st.integers(-70, 70), st.integers(-70, 70))))
@@ -64,12 +76,12 @@ def test_beyond_its_end_it_has_nothing_as_an_array_has(tmp_path):
 
 def test_a_file_that_is_cut_off_or_overwritten_is_one_line(tmp_path):
     ours, plain = both(tmp_path, 5000)
-    with (tmp_path / "ids").open("r+b") as stream:
-        stream.truncate(4 + 2000)
+    with (tmp_path / "ids0").open("r+b") as stream:
+        stream.truncate(2000)
     assert np.array_equal(ours[np.arange(1000)], plain[:1000])
     with pytest.raises(TextError, match="cut off"):
         ours[np.array([2000])]
-    with (tmp_path / "ids").open("r+b") as stream:
+    with (tmp_path / "ids0").open("r+b") as stream:
         stream.write(b"\xff" * 100)
     with pytest.raises(TextError, match="changed"):
         ours[np.array([3])]
