@@ -10,11 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+import charrnn.cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if "pip install" not in line]
+SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+#: Of the document on scale; torchrun is tried from the README.
+COMMANDS += [line for block in re.findall(r"```sh\n(.*?)```", SCALE, re.DOTALL) for line in block.splitlines()
+             if line.startswith("charrnn")]  # fmt: skip
 #: Long trainings are cut short here; everything else runs as it is written.
 SHORT = " --hidden-size 16 --num-layers 1 --steps 4 --batch-size 4 --sequence-length 32"
 
@@ -78,6 +85,23 @@ def test_every_command_runs_as_it_stands(workplace):
         assert done.stdout or "wrote" in done.stderr
         ran += 1
     assert ran >= 30
+
+
+def test_what_cannot_be_run_here_has_options_that_there_are():
+    (script,) = re.findall(r"```bash\n(.*?)```", SCALE, re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    app = typer.main.get_command(charrnn.cli.app)
+    ours = {option for parameter in app.commands["train"].params for option in parameter.opts}
+    after = [text.split("```")[0].split("\n\n")[0] for text in re.split(r"charrnn train|launch\[@\]\}\"", SCALE)[1:]]
+    named = {option for text in after for option in re.findall(r"(?<= )--[a-z-]+", text.split("`")[0])}
+    assert {"--resume", "--run", "--batch-size", "--save-every"} <= named <= ours
+    launcher = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    texts = re.findall(r"torchrun (--[^`#]*?) -m -- charrnn", SCALE)
+    given = {option for text in texts for option in re.findall(r"--[a-z-]+", text)}
+    assert len(texts) == 3
+    assert all(option in launcher for option in given)
 
 
 def test_its_pictures_are_there_and_small():
