@@ -1,7 +1,7 @@
 """What a text larger than memory costs, and what more devices would gain.
 
     python benchmarks/scale.py text [--gigabytes 10]             # free space in the temporary folder: 2.2 times as much
-    python benchmarks/scale.py devices [--shapes 2x512 3x1024]   # alone
+    python benchmarks/scale.py devices [--shapes 2x512 3x1024]   # CPUs
     torchrun --nproc-per-node 8 benchmarks/scale.py devices --device cuda    # with the all-reduce of 8 GPUs
     python benchmarks/scale.py processes                         # on a machine with two cores or more
     python benchmarks/scale.py table                             # the tables of all that has been measured, in docs
@@ -171,7 +171,7 @@ def sums(sizes: list[int], device: str) -> tuple[int, dict[int, float]] | None:
         both = [context.Process(target=_second, args=(n, sizes, f"{folder}/meeting", queue)) for n in range(2)]
         for process in both:
             process.start()
-        found = next(each for each in (queue.get(), queue.get()) if each is not None)
+        found = next(each for each in (queue.get(timeout=120), queue.get(timeout=120)) if each is not None)
         for process in both:
             process.join()
     return 2, found
@@ -314,6 +314,8 @@ def main() -> None:
         results = measure_processes(given.shapes or ["2x128", "2x256", "2x512"], given.runs, text)
         PROCESSES.write_text(json.dumps(header("scale processes") | {"results": results}, indent=1) + "\n")
     elif given.what == "devices":
+        if given.device == "cuda" and "TORCHELASTIC_RUN_ID" not in os.environ:
+            raise SystemExit("devices --device cuda: sums are of several GPUs; start it with torchrun")
         shapes = given.shapes or ["2x512", "3x1024"]
         results = {shape: measure_steps(shape, given.device, text, given.seconds) for shape in shapes} if first else {}
         large = 1 << 25

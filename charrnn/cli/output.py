@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ def check_output(option: str, path: Path) -> None:
         raise UsageError(f"{option} {path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no such folder; make it, or name another file")
+    if (path.is_file() or not path.exists()) and not os.access(path.resolve().parent, os.W_OK):
+        raise UsageError(f"{option} {path}: the folder cannot be written to; name a file elsewhere")
 
 
 def write_output(path: Path, data: bytes) -> None:

@@ -102,9 +102,8 @@ class FileArray:
             file.read_into(items[at - start : upto - start], int(at - begin))
             at = upto
         if len(items) and items.max() >= self._below:
-            raise TextError(
-                f"{self._files[first].path}: has been changed while it was in use; run charrnn prepare again"
-            )
+            folder = self._files[first].path.parent
+            raise TextError(f"{folder}: has been changed while it was in use; run charrnn prepare again")
         return items
 
 

@@ -50,12 +50,14 @@ class Journal:
         paths = [self._folder / f"{name}-{number}{ENTRY}" for number in range(len(jobs))]
         results = {
             number: kept
-            for number, (path, key) in enumerate(zip(paths, keys, strict=True))
-            if (kept := _kept(path, key, kind)) is not None
+            for number, (path, key, job) in enumerate(zip(paths, keys, jobs, strict=True))
+            if (kept := _kept(path, key, kind)) is not None and _whole(kept, job)
         }
         if results:
             self._report(sum(record.size for result in results.values() for record in result.records))
         left = [number for number in range(len(jobs)) if number not in results]
+        for number in left:  # what an entry is of is no longer so from here on
+            paths[number].unlink(missing_ok=True)
         for at, result in each(work, [jobs[number] for number in left], self._processes, self._report):
             number = left[at]
             # A half-written entry is none; what it is of is on the disk already.
@@ -83,6 +85,13 @@ def _key(job: Part | Placed) -> str:
         "place": place and [place.vocabulary.codes, place.before, place.start, place.end, place.bounds],
     }
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _whole(result: Counted | Written, job: Part | Placed) -> bool:
+    """Whether what was written is still there."""
+    if isinstance(result, Counted) or isinstance(job, Part):
+        return True
+    return job.path.is_file() and job.path.stat().st_size == result.size
 
 
 def _kept(path: Path, key: str, kind: type[Result]) -> Result | None:

@@ -22,7 +22,7 @@ from charrnn.data.workers import Report
 
 #: Bytes of files from which on a part is large enough; of large texts parts are larger, for there are not more of them
 #: than ``MOST``: the file of each stays open while the text is in use.
-PART, MOST = 64 << 20, 256
+PART, MOST = 64 << 20, 64
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,21 @@ class Placed:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written of a part: bytes and unknown characters in each split, and what was read."""
+    """What was written of a part: bytes and unknown characters in each split, the file's size, and what was read."""
 
     bytes: list[int]
     unknown: list[int]
+    size: int
     records: list[SourceRecord]
 
 
 def cut(sources: Sequence[Source], sizes: Sequence[int]) -> list[tuple[Source, ...]]:
     """Files, of so many bytes each, in groups that follow each other: the parts of their text."""
-    enough = max(PART, sum(sizes) // MOST)
+    enough = max(PART, -(-sum(sizes) // MOST))
     groups: list[list[Source]] = []
     size = enough
     for source, more in zip(sources, sizes, strict=True):
-        if size >= enough:
+        if not groups or (size >= enough and more):
             groups.append([])
             size = 0
         groups[-1].append(source)
@@ -145,7 +146,9 @@ def write_ids(placed: Placed, report: Report) -> Written:
     place = placed.start
     little = table.dtype.newbyteorder("<")
     reader = placed.part.reader(report, placed.before)
-    with placed.path.open("wb") as stream:
+    # A new file: into one that is there, a process that was killed may still be writing.
+    placed.path.unlink(missing_ok=True)
+    with placed.path.open("xb") as stream:
         shape = (placed.end - placed.start,)
         header = {"descr": np.lib.format.dtype_to_descr(little), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
@@ -162,7 +165,8 @@ def write_ids(placed: Placed, report: Report) -> Written:
             place += len(text)
         stream.flush()
         os.fsync(stream.fileno())
-    return Written(bytes_in, unknown_in, reader.records)
+        size = stream.tell()
+    return Written(bytes_in, unknown_in, size, reader.records)
 
 
 def dtype_of(vocabulary: Vocabulary) -> np.dtype[Any]:

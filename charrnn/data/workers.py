@@ -24,6 +24,10 @@ _TOLD_EVERY = 0.1  # seconds
 _shared: tuple[Any, Any] | None = None
 
 
+class WorkerLostError(ResourceError):
+    """One of several processes was killed."""
+
+
 def each(
     work: Callable[[Job, Report], Result], jobs: Sequence[Job], processes: int, report: Report
 ) -> Iterator[tuple[int, Result]]:
@@ -36,7 +40,7 @@ def each(
         work: a function of a module, called with a job and what to report to.
 
     Raises:
-        ResourceError: a worker was killed.
+        WorkerLostError: a worker was killed.
         Exception: what ``work`` raised; the other workers stop then.
     """
     processes = min(processes, len(jobs))
@@ -54,7 +58,7 @@ def each(
     told = 0
     with ProcessPoolExecutor(processes, context, _begin, (done, stop)) as pool:
         try:
-            with _without_interrupts():
+            with _interrupts_later():
                 waiting: dict[Future[Result], int] = {pool.submit(_run, work, job): n for n, job in enumerate(jobs)}
             while waiting:
                 finished, _ = wait(waiting, _TOLD_EVERY, FIRST_COMPLETED)
@@ -64,23 +68,25 @@ def each(
                 report(now - told)
                 told = now
         except BrokenProcessPool as error:
-            raise ResourceError("a process that read text was killed; is there memory for all of them?") from error
+            raise WorkerLostError(
+                "a process that read text was killed; the same command goes on where it was"
+            ) from error
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started here do not hear of Ctrl-C: they are told to stop, and say nothing."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C is heard at the end; processes that are started here do not hear of it: they are told to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(done: Any, stop: Any) -> None:

@@ -24,8 +24,9 @@ from charrnn.data.parts import Counted, Part, Placed, Written, count, cut, dtype
 from charrnn.data.reading import Progress, Source, SourceRecord, needs_newline, stat
 from charrnn.data.settings import PrepareSettings
 from charrnn.data.vocabulary import CODE_POINTS, Vocabulary
+from charrnn.data.workers import WorkerLostError
 from charrnn.errors import ResourceError, TextError, UsageError
-from charrnn.files import CHUNK, is_alive, sync_folder
+from charrnn.files import CHUNK, Hold, is_alive, sync_folder
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -62,7 +63,7 @@ def write(
     replace: bool = False,
     processes: int = 1,
 ) -> None:
-    """Prepare ``sources`` into ``folder``; what a process that was killed has done of it already is kept.
+    """Prepare ``sources`` into ``folder``; what a process that was interrupted or killed has done of it is used.
 
     Args:
         named: what the user named: remembered, so that a new file in a folder is noticed.
@@ -85,11 +86,14 @@ def write(
         if progress:
             progress(done, 2 * sum(sizes))
 
-    with _appearing(folder, replace) as temporary:
+    with _appearing(folder, replace, not any(source.spooled for source in sources)) as temporary:
         journal = Journal(temporary, processes, report)
         counted = journal.walk("counted", count, Counted, parts)
         vocabulary, distinct, places = _placed(parts, counted, temporary)
         written = journal.walk("written", write_ids, Written, places)
+        for place, part in zip(places, written, strict=True):
+            if place.path.stat().st_size != part.size:
+                raise ResourceError(f"{place.path}: has been cut off while the corpus was made; run this again")
         records, again = ([record for part in walk for record in part.records] for walk in (counted, written))
         for source, before, after in zip(sources, records, again, strict=True):
             if before != after:
@@ -115,12 +119,12 @@ def write(
             ],
             "vocabulary": vocabulary.to_json(),
         }
-        journal.clear({shard(k) for k in range(len(places))})
         with (temporary / "corpus.json").open("w", encoding="utf-8") as stream:
             json.dump(document, stream, allow_nan=False)  # as ASCII: names of files need not be UTF-8
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())
+        journal.clear({"corpus.json", *(place.path.name for place in places)})
 
 
 def _distinct(lists: Iterable[Iterable[str]]) -> list[str]:
@@ -183,22 +187,26 @@ class TakenError(UsageError):
 
 
 @contextlib.contextmanager
-def _appearing(folder: Path, replace: bool) -> Iterator[Path]:
+def _appearing(folder: Path, replace: bool, lasting: bool) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place on success and is removed on failure.
 
     What a process that was interrupted or killed had begun there is there again.
+
+    Args:
+        lasting: whether what is begun can be gone on with later.
 
     Raises:
         TakenError: without ``replace``, something is there.
     """
     temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    unfinished = False
+    unfinished, hold = False, None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if (begun_there := clear_remains(folder)) is not None:
             with contextlib.suppress(FileNotFoundError):  # another process goes on with it
                 os.rename(begun_there, temporary)
         temporary.mkdir(exist_ok=True)
+        hold = Hold(temporary, "another process is making a corpus there")
         try:
             yield temporary
             sync_folder(temporary)
@@ -211,11 +219,13 @@ def _appearing(folder: Path, replace: bool) -> Iterator[Path]:
                     raise
                 raise TakenError(f"{folder}: another process has made it meanwhile; run this again") from error
             sync_folder(folder.parent)
-        except KeyboardInterrupt as error:
-            if unfinished := begun(temporary) > 0:
-                raise KeyboardInterrupt("interrupted; the same command goes on where it was") from error
+        except (KeyboardInterrupt, WorkerLostError) as error:
+            unfinished = lasting and begun(temporary) > 0
+            if unfinished and isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"interrupted; the same command goes on, from {temporary}") from error
             raise
         finally:
+            hold.close()
             if not unfinished:
                 shutil.rmtree(temporary, ignore_errors=True)
             if old.exists() and not folder.exists():
@@ -237,7 +247,7 @@ def clear_remains(folder: Path) -> Path | None:
     furthest = None
     for path in folder.parent.glob(f".{_literal(folder.name)}.*.???"):
         _, process, kind = path.name.rsplit(".", 2)
-        if kind not in ("tmp", "old") or not process.isdecimal() or is_alive(int(process)):
+        if kind not in ("tmp", "old") or not process.isdecimal() or _in_use(path, int(process)):
             continue
         if kind == "old" and not folder.exists():
             os.replace(path, folder)
@@ -248,6 +258,19 @@ def clear_remains(folder: Path) -> Path | None:
         if spare:
             shutil.rmtree(spare, ignore_errors=True)
     return furthest
+
+
+def _in_use(path: Path, process: int) -> bool:
+    """Whether somebody is at work there: a process of that number, or one that cannot be seen from this container."""
+    if is_alive(process):
+        return True
+    try:
+        Hold(path, "").close()
+    except UsageError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _literal(name: str) -> str:

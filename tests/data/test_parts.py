@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -26,6 +28,7 @@ from charrnn.data.parts import Counted, Part, Placed, Written, cut
 from charrnn.data.reading import Source
 from charrnn.data.workers import Report
 from charrnn.errors import ResourceError, TextError
+from charrnn.files import Hold
 
 TEXTS = ["an old\n", "one, né", "\ufeff", "zwei\r", "\n漢字\r\n", "x" * 40, "🙂 end"]
 SPLIT = PrepareSettings(split=(60, 30, 10))
@@ -87,10 +90,13 @@ def test_parts_are_large_enough_and_not_too_many(sizes: list[int], part: int, mo
     groups = cut(sources, sizes)
     parts.MOST = before
     assert [source for group in groups for source in group] == sources
-    assert len(groups) <= max(1, sum(sizes) // max(part, sum(sizes) // most)) + 1
-    for group in groups[:-1]:
+    enough = max(part, -(-sum(sizes) // most))
+    assert len(groups) <= max(1, min(most, -(-sum(sizes) // part)))
+    for number, group in enumerate(groups):
         of = [sizes[int(source.name)] for source in group]
-        assert sum(of) >= max(part, sum(sizes) // most) > sum(of[:-1])
+        last = max((n for n, size in enumerate(of) if size), default=0)
+        assert sum(of[:last]) < enough
+        assert number == len(groups) - 1 or sum(of) >= enough
 
 
 def test_several_processes_make_the_same_corpus_and_tell_how_far_they_are() -> None:
@@ -176,13 +182,14 @@ def test_what_was_done_before_an_interruption_is_not_done_again(place: int, monk
     assert os.listdir("corpora") == ["texts"]
 
 
-@pytest.mark.parametrize("harm", ["text", "settings", "entry", "other files"])
+@pytest.mark.parametrize("harm", ["text", "settings", "entry", "other files", "ids are gone", "ids are cut off"])
 def test_what_is_no_longer_so_is_done_again(harm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names, how = files(), SPLIT
     Counting(monkeypatch, 7)
     with pytest.raises(KeyboardInterrupt):
         prepare(names, name="texts", settings=how)
     (left,) = Path("corpora").iterdir()
+    assert len(list(left.glob("written-*.done"))) == 3
     if harm == "text":
         Path(names[1]).write_text("newer")
     elif harm == "settings":
@@ -190,6 +197,10 @@ def test_what_is_no_longer_so_is_done_again(harm: str, monkeypatch: pytest.Monke
     elif harm == "entry":
         for number, path in enumerate(sorted(left.glob("*.done"))):
             path.write_bytes((b"", b"[1]", json.dumps({"key": None}).encode())[number % 3])
+    elif harm == "ids are gone":
+        (left / "ids-1.npy").unlink()
+    elif harm == "ids are cut off":
+        os.truncate(left / "ids-1.npy", 130)
     else:
         names = names[2:]
     Counting(monkeypatch)
@@ -198,38 +209,169 @@ def test_what_is_no_longer_so_is_done_again(harm: str, monkeypatch: pytest.Monke
     assert os.listdir("corpora") == ["texts"]
 
 
+@pytest.mark.parametrize("entered", [True, False])
+def test_ids_of_one_preparation_are_not_taken_for_those_of_another(
+    entered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, other = files(["abcabcabd!\n"] * 4), dataclasses.replace(SPLIT, min_count=5)
+    expected = whole(names)
+    Counting(monkeypatch, 7)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(names, name="texts", settings=SPLIT, force=True)
+    done: list[Placed] = []
+
+    def interrupted(job: Placed, report: Report) -> Written:
+        """The second part is written, and its entry perhaps not."""
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        written = parts.write_ids(job, report)
+        done.append(job)
+        if len(done) == 2 and not entered:
+            raise KeyboardInterrupt
+        return written
+
+    monkeypatch.setattr(writing, "write_ids", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(names, name="texts", settings=other, force=True)
+    Counting(monkeypatch)
+    assert facts(prepare(names, name="texts", settings=SPLIT, force=True)) == expected
+    assert os.listdir("corpora") == ["texts"]
+
+
+def test_what_is_cut_off_while_a_corpus_is_made_takes_no_other_ones_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = files()
+    expected = whole(names)
+
+    def harmed(job: Placed, report: Report) -> Written:
+        written = parts.write_ids(job, report)
+        if job.path.name == "ids-2.npy":
+            os.truncate(job.path.with_name("ids-1.npy"), 100)
+        return written
+
+    monkeypatch.setattr(writing, "write_ids", harmed)
+    with pytest.raises(ResourceError, match=r"ids-1\.npy: has been cut off"):
+        prepare(names, name="texts", settings=SPLIT, force=True)
+    assert facts(Corpus.open("corpora/texts")) == expected
+    assert os.listdir("corpora") == ["texts"]
+
+
+def test_what_standard_input_gave_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = files()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a text\n")))
+    Counting(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        prepare(["-", *names], name="texts", settings=SPLIT)
+    assert os.listdir("corpora") == []
+
+
+def test_a_folder_that_somebody_holds_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = files()
+    Counting(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(names, name="texts", settings=SPLIT)
+    (left,) = Path("corpora").iterdir()
+    left = left.rename("corpora/.texts.99999999.tmp")  # of a process that cannot be seen from here
+    held = Hold(left, "mine")
+    again = Counting(monkeypatch)
+    prepare(names, name="texts", settings=SPLIT)
+    assert again.done == 8
+    held.close()
+    again = Counting(monkeypatch)
+    prepare(names, name="texts", settings=SPLIT, force=True)
+    assert again.done == 5
+    assert os.listdir("corpora") == ["texts"]
+
+
+PROGRAM = """
+import sys
+from charrnn.data import parts
+from charrnn.data.corpus import prepare
+if __name__ == "__main__":
+    parts.PART = 10_000
+    prepare(sys.argv[1:], name="texts", chunk=1000, processes=2)
+"""
+
+
+@pytest.fixture
+def start() -> Callable[[], subprocess.Popen[str]]:
+    """Starts a process that prepares forty files with two workers; all are a group of their own."""
+    names = files([f"{number} {'né ' * 2000}\n" for number in range(40)])
+    Path("program.py").write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(Path(charrnn.__file__).parents[1])}
+    command = [sys.executable, "program.py", *names]
+    return lambda: subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def entries() -> set[str]:
+    return {path.name for path in Path("corpora").glob(".texts.*.tmp/*.done")}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_while_workers_read_it_goes_on_and_no_worker_stays(by: int, start: Any) -> None:
+    first = start()
+    wait_until(lambda: len(entries()) > 4 or first.poll() is not None)
+    if by == signal.SIGINT:
+        os.killpg(first.pid, by)  # as a terminal does
+        assert (
+            "KeyboardInterrupt: interrupted; the same command goes on, from corpora/.texts." in first.communicate()[1]
+        )
+    else:
+        first.kill()
+    first.wait()
+    wait_until(lambda: not _group_lives(first.pid))
+    done = entries()
+    assert len(done) > 4
+    second = start()
+    wait_until(lambda: len(entries()) > len(done) or second.poll() is not None)
+    assert done < entries()
+    assert second.wait() == 0
+    assert os.listdir("corpora") == ["texts"]
+    names = sorted(str(path) for path in Path("texts").iterdir())
+    assert facts(Corpus.open("corpora/texts")) == whole(names, PrepareSettings())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_worker_that_is_killed_takes_nothing_with_it(start: Any) -> None:
+    first = start()
+    wait_until(lambda: len(entries()) > 4)
+    (worker, *_) = [
+        int(process)
+        for process in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        if b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+    os.kill(worker, signal.SIGKILL)
+    assert "the same command goes on" in first.communicate()[1]
+    assert len(entries()) > 4
+    assert start().wait() == 0
+    assert os.listdir("corpora") == ["texts"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_killed_at_any_moment_it_goes_on_and_no_worker_stays() -> None:
-    names = files([f"{number} {'né ' * 2000}\n" for number in range(40)])
-    program = (
-        "import sys; from charrnn.data import parts; from charrnn.data.corpus import prepare\n"
-        "if __name__ == '__main__':\n"
-        "    parts.PART = 10_000\n"
-        "    prepare(sys.argv[1:], name='texts', chunk=1000, processes=2)\n"
-    )
-    Path("program.py").write_text(program)
-    environment = {**os.environ, "PYTHONPATH": str(Path(charrnn.__file__).parents[1])}
-    delay, kills = 0.6, 0
+def test_killed_at_any_moment_it_ends_the_same(start: Any) -> None:
+    chance, kills = random.Random(1), 0
     while True:
-        process = subprocess.Popen([sys.executable, "program.py", *names], env=environment, start_new_session=True)
+        process = start()
         try:
-            assert process.wait(timeout=delay) == 0
+            assert process.wait(timeout=chance.uniform(0.2, 0.8) + 0.15 * kills) == 0
             break
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            wait_until(lambda group=process.pid: not _group_lives(group))
             kills += 1
-            delay *= 1.15
-        deadline = time.monotonic() + 20
-        while _group_lives(process.pid):
-            assert time.monotonic() < deadline, "workers outlive the process that was killed"
-            time.sleep(0.05)
-    assert kills
-    expected = whole(names, PrepareSettings())
-    prepare(names, name="again", settings=PrepareSettings())
-    assert os.listdir("corpora/texts")
-    assert facts(Corpus.open("corpora/texts")) == expected
+    assert kills > 2
+    assert os.listdir("corpora") == ["texts"]
+    names = sorted(str(path) for path in Path("texts").iterdir())
+    assert facts(Corpus.open("corpora/texts")) == whole(names, PrepareSettings())
 
 
 def _group_lives(group: int) -> bool:
