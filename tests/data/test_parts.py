@@ -230,9 +230,11 @@ def test_ids_of_one_preparation_are_not_taken_for_those_of_another(
             raise KeyboardInterrupt
         return written
 
+    Counting(monkeypatch)
     monkeypatch.setattr(writing, "write_ids", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(names, name="texts", settings=other, force=True)
+    assert len(done) == 2
     Counting(monkeypatch)
     assert facts(prepare(names, name="texts", settings=SPLIT, force=True)) == expected
     assert os.listdir("corpora") == ["texts"]
