@@ -78,7 +78,7 @@ def make_folder(folder: Path) -> None:
     for path in missing:
         try:
             sync_folder(path.parent)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             raise _unwritable(path, error) from error
 
 

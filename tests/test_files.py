@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -17,7 +18,17 @@ from disk import Disk, Operation
 from charrnn import files
 from charrnn.checkpoint import Checkpoint
 from charrnn.errors import ResourceError, UsageError
-from charrnn.files import Hold, Log, atomic_write, clear_temporaries, link, read_chunks, read_json, sha256_of
+from charrnn.files import (
+    Hold,
+    Log,
+    atomic_write,
+    clear_temporaries,
+    link,
+    make_folder,
+    read_chunks,
+    read_json,
+    sha256_of,
+)
 from charrnn.training.run import Run
 
 #: What becomes of written bytes that were not synced.
@@ -344,3 +355,13 @@ def test_a_folder_on_a_file_system_without_locks_is_nobodys(tmp_path, monkeypatc
         hold.close()
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
     assert Hold(tmp_path, "taken").inherited == ()
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_folder_that_cannot_be_made_to_last_is_named(fault: Exception, tmp_path: Path, monkeypatch) -> None:
+    def fails(handle: int) -> None:
+        raise fault
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(ResourceError, match="runs: cannot be written"):
+        make_folder(tmp_path / "runs")
