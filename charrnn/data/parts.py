@@ -33,8 +33,8 @@ class Part:
     settings: PrepareSettings
     chunk: int
 
-    def reader(self, report: Report, before: str = "\n") -> Reader:
-        """A walk over its text; ``before`` is the character that stands before it."""
+    def reader(self, report: Report, before: str = "\n", counting: bool = True) -> Reader:
+        """A walk over its text; ``before`` is the character that stands before it, ``counting`` as the reader's."""
         told = 0
 
         def progress(done: int, total: int) -> None:
@@ -51,6 +51,7 @@ class Part:
             chunk=self.chunk,
             progress=progress,
             before=before,
+            counting=counting,
         )
 
 
@@ -119,7 +120,7 @@ def count(part: Part, report: Report) -> Counted:
     reader = part.reader(report)
     counts = np.zeros(CODE_POINTS, np.int64)
     for text in reader:
-        found = np.bincount(_codes(text))
+        found = _counts(_codes(text))
         counts[: len(found)] += found
     codes = np.flatnonzero(counts)
     return Counted(
@@ -145,7 +146,7 @@ def write_ids(placed: Placed, report: Report) -> Written:
     bytes_in, unknown_in = [0, 0, 0], [0, 0, 0]
     place = placed.start
     little = table.dtype.newbyteorder("<")
-    reader = placed.part.reader(report, placed.before)
+    reader = placed.part.reader(report, placed.before, counting=False)
     # A new file: into one that is there, a process that was killed may still be writing.
     placed.path.unlink(missing_ok=True)
     with placed.path.open("xb") as stream:
@@ -167,6 +168,17 @@ def write_ids(placed: Placed, report: Report) -> Written:
         os.fsync(stream.fileno())
         size = stream.tell()
     return Written(bytes_in, unknown_in, size, reader.records)
+
+
+def _counts(codes: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+    """How often each code occurs, (number of codes,)."""
+    if codes.dtype != np.uint8:
+        return np.bincount(codes)
+    # Two at a time, for numpy takes as long for a pair as for one.
+    even = len(codes) // 2 * 2
+    pairs = np.bincount(codes[:even].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    single = np.bincount(codes[even:], minlength=256)
+    return np.asarray(pairs.sum(0) + pairs.sum(1) + single, np.intp)
 
 
 def dtype_of(vocabulary: Vocabulary) -> np.dtype[Any]:
