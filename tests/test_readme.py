@@ -105,7 +105,7 @@ def test_what_cannot_be_run_here_has_options_that_there_are():
 
 
 def test_its_pictures_are_there_and_small():
-    pictures = re.findall(r"\]\((docs/[^)]+)\)", README)
+    pictures = re.findall(r"!\[[^\]]*\]\((docs/[^)]+)\)", README)
     assert len(pictures) == 3
     for picture in pictures:
         assert 0 < (ROOT / picture).stat().st_size < 150_000
