@@ -222,7 +222,9 @@ def _appearing(folder: Path, replace: bool, lasting: bool) -> Iterator[Path]:
         except (KeyboardInterrupt, WorkerLostError) as error:
             unfinished = lasting and begun(temporary) > 0
             if unfinished and isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"interrupted; the same command goes on, from {temporary}") from error
+                raise KeyboardInterrupt(
+                    f"interrupted; the same command goes on ({temporary} has what is done)"
+                ) from error
             raise
         finally:
             hold.close()
