@@ -134,6 +134,7 @@ PLACES = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=1,
 @given(PLACES, st.sampled_from([40, 60, 100]), st.integers(1, 9))
 @example([(0, 0), (50, 50), (52, 50), (99, 99)], 60, 5)
 @example([(1, 1)] * 3, 60, 1)
+@example([(0, 0)] * 4, 40, 7)
 def test_names_in_a_chart_are_whole_or_have_a_letter_each(
     places: list[tuple[int, int]], width: int, length: int
 ) -> None:
@@ -142,7 +143,9 @@ def test_names_in_a_chart_are_whole_or_have_a_letter_each(
     if not below:
         assert sorted(words) == sorted(names)
         return
-    told = dict(item.split(" ", 1) for line in below for item in re.split("  +", line.strip()))
+    # Those at one place may need more than a line.
+    items = re.split(r"\s+(?=[a-z] )", "\n" + "\n".join(below))[1:]
+    told = dict(" ".join(item.split()).split(" ", 1) for item in items)
     assert sorted("".join(words)) == sorted(told)
     assert sorted(name for stand in told.values() for name in stand.split(", ")) == sorted(names)
 
