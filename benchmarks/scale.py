@@ -1,6 +1,7 @@
 """What a text larger than memory costs, and what more devices would gain.
 
     python benchmarks/scale.py text [--gigabytes 10]             # free space in the temporary folder: 2.2 times as much
+    python benchmarks/scale.py parts                             # what a core reads in a second
     python benchmarks/scale.py devices [--shapes 2x512 3x1024]   # CPUs
     torchrun --nproc-per-node 8 benchmarks/scale.py devices --device cuda    # with the all-reduce of 8 GPUs
     python benchmarks/scale.py processes                         # on a machine with two cores or more
@@ -20,6 +21,7 @@ gradient, each of which takes a latency and its bytes over the bandwidth. Nothin
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import os
 import shlex
@@ -36,7 +38,9 @@ from report import header, text_file
 from table import put, table
 
 HERE = Path(__file__).parent
-TEXT, PROCESSES, DEVICES = (HERE / "results" / f"scale-{name}.json" for name in ("text", "processes", "devices"))
+TEXT, PARTS, PROCESSES, DEVICES = (
+    HERE / "results" / f"scale-{name}.json" for name in ("text", "parts", "processes", "devices")
+)
 DOCUMENT = HERE.parent / "docs" / "scale.md"
 FILE = 100  # megabytes
 WINDOW = 64
@@ -47,6 +51,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SAME, EACH = 1024, 64
 #: Bytes of a sum that takes nothing but the messages' latency.
 SMALL = 4096
+CYRILLIC = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n"
 
 
 def measure_text(gigabytes: int, runs: int, text: Path) -> dict[str, Any]:
@@ -68,13 +73,46 @@ def measure_text(gigabytes: int, runs: int, text: Path) -> dict[str, Any]:
             for name in sizes:
                 steps = ("--steps", "200", "--validate-every", "200", "--hidden-size", "256", "--num-layers", "2")
                 figures = run(folder, "train", f"corpora/{name}", *steps, "--run", name, "--force")
-                *_, last = Path(folder, "checkpoints", name, "metrics.jsonl").read_text().splitlines()
-                figures["characters_per_second"] = json.loads(last)["characters_per_second"]
+                figures["characters_per_second"] = trained_rate(Path(folder, "checkpoints", name))
                 found[name]["train"].append(figures)
                 print(name, figures, flush=True)
     for row in found.values():
         row["train"] = {key: statistics.median(one[key] for one in row["train"]) for key in row["train"][0]}
     return found
+
+
+def trained_rate(run: Path) -> float:
+    """Characters per second of a run, as its last report says."""
+    *_, last = (run / "metrics.jsonl").read_text().splitlines()
+    return float(json.loads(last)["characters_per_second"])
+
+
+def measure_parts(runs: int, text: Path) -> dict[str, float]:
+    """Millions of bytes that one core counts and writes as ids in a second of its time, medians, by kind of text."""
+    from charrnn.data.parts import Part, Placed, count, write_ids
+    from charrnn.data.reading import Source
+    from charrnn.data.settings import PrepareSettings
+    from charrnn.data.vocabulary import Vocabulary
+    from charrnn.files import CHUNK
+
+    plain = text.read_bytes().removeprefix(codecs.BOM_UTF8)
+    lines = plain.replace(b"\r\n", b"\n")
+    kinds = {"ASCII, LF": lines, "ASCII, CRLF": lines.replace(b"\n", b"\r\n"), "Cyrillic, LF": CYRILLIC.encode()}
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(runs):
+            for kind, data in kinds.items():
+                path, ids = Path(folder, "text"), Path(folder, "ids.npy")
+                path.write_bytes(data * (FILE * MEGABYTE // len(data)))
+                part, size = Part((Source(kind, path),), PrepareSettings(), CHUNK), path.stat().st_size
+                began = time.process_time()
+                counted = count(part, lambda more: None)
+                end = counted.characters
+                vocabulary = Vocabulary(tuple(counted.codes))
+                write_ids(Placed(part, vocabulary, "\n", 0, end, (0, end, end, end), ids), lambda more: None)
+                found[kind].append(size / MEGABYTE / (time.process_time() - began))
+                print(kind, found[kind][-1], flush=True)
+    return {kind: statistics.median(rates) for kind, rates in found.items()}
 
 
 def measure_processes(shapes: list[str], runs: int, text: Path) -> dict[str, dict[str, float]]:
@@ -97,8 +135,7 @@ def measure_processes(shapes: list[str], runs: int, text: Path) -> dict[str, dic
                         check=True,
                         stderr=subprocess.DEVNULL,
                     )
-                    *_, last = Path(folder, "checkpoints/run/metrics.jsonl").read_text().splitlines()
-                    found[shape][way].append(json.loads(last)["characters_per_second"])
+                    found[shape][way].append(trained_rate(Path(folder, "checkpoints/run")))
                     print(shape, way, found[shape][way][-1], flush=True)
     return {shape: {way: statistics.median(rates) for way, rates in row.items()} for shape, row in found.items()}
 
@@ -241,6 +278,15 @@ def text_table() -> str:
     )
 
 
+def parts_table() -> str:
+    """How quickly a core reads."""
+    document = json.loads(PARTS.read_text())
+    rows = [[kind, f"{rate:.0f} MB/s"] for kind, rate in document["results"].items()]
+    return f"Text counted and written by a core in a second of its time ({where(document)}):\n\n" + table(
+        "text | rate", rows
+    )
+
+
 def processes_table() -> str:
     """One process beside two."""
     document = json.loads(PROCESSES.read_text())
@@ -283,7 +329,12 @@ def _milliseconds(row: dict[str, float]) -> str:
 
 
 #: What a table is made of, and between which marks it stands.
-TABLES = {TEXT: ("texts", text_table), PROCESSES: ("processes", processes_table), DEVICES: ("devices", devices_tables)}
+TABLES = {
+    TEXT: ("texts", text_table),
+    PARTS: ("parts", parts_table),
+    PROCESSES: ("processes", processes_table),
+    DEVICES: ("devices", devices_tables),
+}
 
 
 def write() -> None:
@@ -295,7 +346,7 @@ def write() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("text", "processes", "devices", "table"))
+    parser.add_argument("what", choices=("text", "parts", "processes", "devices", "table"))
     parser.add_argument("--gigabytes", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -310,6 +361,9 @@ def main() -> None:
     if given.what == "text":
         results = measure_text(given.gigabytes, given.runs, text)
         TEXT.write_text(json.dumps(header("scale text") | {"results": results}, indent=1) + "\n")
+    elif given.what == "parts":
+        results = measure_parts(given.runs, text)
+        PARTS.write_text(json.dumps(header("scale parts") | {"results": results}, indent=1) + "\n")
     elif given.what == "processes":
         results = measure_processes(given.shapes or ["2x128", "2x256", "2x512"], given.runs, text)
         PROCESSES.write_text(json.dumps(header("scale processes") | {"results": results}, indent=1) + "\n")

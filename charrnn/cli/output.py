@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,14 +51,16 @@ def write_page(path: Path, report: Report, *about: str) -> None:
     note(f"wrote {path}")
 
 
-def present(report: Report, *about: str, json: bool, html: Path | None) -> None:
-    """Show a report where it is wanted: in an HTML file, as JSON, or in the terminal."""
+def present(report: Report, *about: str, json: bool, html: Path | None, show: Callable[[], None] | None = None) -> None:
+    """Show a report where it is wanted: in an HTML file, as JSON, or in the terminal, there by ``show`` if given."""
     if html is not None:
         write_page(html, report, *about)
     if json:
         from charrnn.cli.console import print_json
 
         print_json(report.document)
+    elif html is None and show is not None:
+        show()
     elif html is None:
         from charrnn.cli.console import out
         from charrnn.cli.render import render

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import options
+from charrnn.cli.output import present
 from charrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,13 +75,15 @@ def score(
         raise UsageError("a text to rank is empty; every one needs a character")
     from charrnn.decoding.ensemble import load
     from charrnn.evaluation.evaluator import score_lines, score_texts, spelled
+    from charrnn.inspection.report import Report
 
     model = load(checkpoint)
     document: dict[str, Any] = {"schema": 1, "checkpoint": str(model.path)}
     if worst is not None:
         whole = spelled(model, text, split, encoding=encoding, newlines=newlines)
         document |= _worst(model, whole, worst, device)
-        _present(document, _worst_table(document), _show_worst, json, html)
+        report, show = Report("Scores", [_worst_table(document)], document), partial(_show_worst, document)
+        present(report, str(model.path), json=json, html=html, show=show)
         return
     name, which = None, None
     if texts:
@@ -103,23 +105,9 @@ def score(
         for line in lines
     ]
     document |= {"text": name, "split": which, "alternatives": rows}
-    _present(document, _ranking_table(document), _show_ranking, json, html)
-
-
-def _present(
-    document: dict[str, Any], table: Table, show: Callable[[dict[str, Any]], None], json: bool, html: Path | None
-) -> None:
-    """What was found, where it is wanted: a page has a table, a terminal lines that may be as long as they are."""
-    from charrnn.cli.console import print_json
-    from charrnn.cli.output import write_page
-    from charrnn.inspection.report import Report
-
-    if html is not None:
-        write_page(html, Report("Scores", [table], document), document["checkpoint"])
-    if json:
-        print_json(document)
-    elif html is None:
-        show(document)
+    # A page has a table, a terminal lines that may be as long as they are.
+    report, show = Report("Scores", [_ranking_table(document)], document), partial(_show_ranking, document)
+    present(report, str(model.path), json=json, html=html, show=show)
 
 
 def _worst(model: Model, whole: Spelled, count: int, device: str) -> dict[str, Any]:

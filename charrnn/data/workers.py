@@ -68,9 +68,7 @@ def each(
                 report(now - told)
                 told = now
         except BrokenProcessPool as error:
-            raise WorkerLostError(
-                "a process that read text was killed; the same command goes on where it was"
-            ) from error
+            raise WorkerLostError("a process that read text was killed") from error
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -221,11 +221,10 @@ def _appearing(folder: Path, replace: bool, lasting: bool) -> Iterator[Path]:
             sync_folder(folder.parent)
         except (KeyboardInterrupt, WorkerLostError) as error:
             unfinished = lasting and begun(temporary) > 0
-            if unfinished and isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    f"interrupted; the same command goes on ({temporary} has what is done)"
-                ) from error
-            raise
+            if not unfinished:
+                raise
+            said = str(error) or "interrupted"
+            raise type(error)(f"{said}; the same command goes on ({temporary} has what is done)") from error
         finally:
             hold.close()
             if not unfinished:

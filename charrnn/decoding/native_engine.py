@@ -9,7 +9,6 @@ on every processor and with any number of threads. The kernel is ``_native.c``; 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from charrnn.cells import COMPILED
 from charrnn.config import ModelConfig
+from charrnn.data.workers import cores
 from charrnn.decoding.alphabet import Alphabet
 from charrnn.decoding.engine import Frontier
 from charrnn.decoding.numpy_engine import ArrayEngine
@@ -63,8 +63,7 @@ class NativeEngine(ArrayEngine):
         plain, L, H = config.connections == "plain", config.num_layers, config.hidden_size
         states = [min(k, 1) if plain else k for k in range(L + 1)]  # that each layer, and the output, reads from below
         self._products = H * (self._cell.num_gates * H * (L + sum(states[:L])) + symbols * states[L])
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._choices: tuple[int, ...] = (1, max(1, min(cores, self._products // _PER_THREAD)))
+        self._choices: tuple[int, ...] = (1, max(1, min(cores(), self._products // _PER_THREAD)))
         sizes = (self._cell.num_gates, len(self._cell.state), L, H, symbols)
         kind = (plain, config.layer_norm)
         self._model = _native.model(COMPILED.index(config.cell), *sizes, *kind, _arrays(config, weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -243,12 +244,12 @@ def test_a_large_model_has_threads_to_choose_from_as_many_as_cores(
     products = 5 * 4 * 256 * 256 + 256 * len(checkpoint.vocabulary)
     for cores, expected in ((1, 1), (2, 2), (64, products // native_engine._PER_THREAD)):
         allowed = {0: range(cores)}  # to this process
-        monkeypatch.setattr(native_engine.os, "sched_getaffinity", allowed.__getitem__)
+        monkeypatch.setattr(os, "sched_getaffinity", allowed.__getitem__)
         engine = NativeEngine.from_checkpoint(checkpoint)
         assert (engine.num_bytes, engine._choices) == (products, (1, expected))
-    monkeypatch.delattr(native_engine.os, "sched_getaffinity")  # as on a Mac
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on a Mac
     for count, expected in ((2, 2), (None, 1)):
-        monkeypatch.setattr(native_engine.os, "cpu_count", lambda count=count: count)
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert NativeEngine.from_checkpoint(checkpoint)._choices == (1, expected)
     assert engine.block(1) == 600_000_000 // products
     assert engine.block(100) == 600_000_000 // (100 * products)
